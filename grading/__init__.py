@@ -1,0 +1,1 @@
+"""The machinery of goodinit: from a student's file to a verdict that can be trusted."""

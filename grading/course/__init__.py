@@ -1,0 +1,291 @@
+"""Reads and checks course.toml: the units, exercises and points that everything else follows."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ._places import Places
+
+FILE = "course.toml"
+POINTS_IN_ALL = 9
+HINTS_PER_EXERCISE = 3
+
+
+class CourseError(Exception):
+    """One sentence on what is wrong with course.toml, or with a target, and where."""
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One function, class or group of methods that a student writes."""
+
+    id: str
+    unit: str
+    names: tuple[str, ...]
+    points: int
+    hints: tuple[str, ...]
+    requires: tuple[str, ...] = ()
+    delegation: tuple[str, ...] = ()
+    papers: tuple[str, ...] = ()
+    own_pieces: bool = False
+
+    @property
+    def title(self) -> str:
+        return f"{self.unit}::{self.id}"
+
+    @property
+    def symbol(self) -> str:
+        """The function or class that a suite receives: `SGD` for the names `SGD.step`, `SGD.opt_step`."""
+        return self.names[0].partition(".")[0]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods of `symbol` that belong to this exercise; empty when all of `symbol` does."""
+        return tuple(name.partition(".")[2] for name in self.names if "." in name)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One file of the course: u7_normalization is exercises/, solutions/ and tests/test_ of that name."""
+
+    id: str
+    title: str
+    summary: str
+    exercises: tuple[Exercise, ...]
+
+    @property
+    def short(self) -> str:
+        return self.id.partition("_")[0]
+
+    @property
+    def file(self) -> str:
+        return f"{self.id}.py"
+
+    @property
+    def suite(self) -> str:
+        return f"test_{self.id}.py"
+
+    @property
+    def points(self) -> int:
+        return sum(exercise.points for exercise in self.exercises)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a submission may use, in seconds of wall time."""
+
+    check_seconds: float = 30.0
+    slow_check_seconds: float = 600.0
+    import_seconds: float = 10.0
+
+
+@dataclass(frozen=True)
+class Course:
+    title: str
+    root: Path
+    units: tuple[Unit, ...]
+    limits: Limits = field(default_factory=Limits)
+
+    @cached_property
+    def exercises(self) -> dict[str, Exercise]:
+        """Every exercise by its id, in the order in which a student meets them."""
+        return {exercise.id: exercise for unit in self.units for exercise in unit.exercises}
+
+    @cached_property
+    def by_unit(self) -> dict[str, Unit]:
+        return {unit.id: unit for unit in self.units}
+
+    def unit_of(self, exercise: str) -> Unit:
+        return self.by_unit[self.exercises[exercise].unit]
+
+    def exercise_file(self, unit: Unit) -> Path:
+        return self.root / "exercises" / unit.file
+
+    def solution_file(self, unit: Unit) -> Path:
+        return self.root / "solutions" / unit.file
+
+    def suite_file(self, unit: Unit) -> Path:
+        return self.root / "tests" / unit.suite
+
+    def prerequisites(self, exercise: str) -> list[str]:
+        """All that `exercise` builds on, directly or not, in course order."""
+        found: set[str] = set()
+        todo = list(self.exercises[exercise].requires)
+        while todo:
+            name = todo.pop()
+            if name not in found:
+                found.add(name)
+                todo += self.exercises[name].requires
+        return [name for name in self.exercises if name in found]
+
+    def resolve(self, target: str) -> list[Exercise]:
+        """The exercises that a target names: `u7`, `u7_normalization`, `batch_norm`, `u7_normalization::batch_norm`.
+
+        Raises CourseError, with the nearest right word, for anything else.
+        """
+        unit_word, separator, exercise_word = target.removesuffix(".py").rpartition("::")
+        units = [unit for unit in self.units if exercise_word in (unit.id, unit.short)]
+        if units and not separator:
+            return list(units[0].exercises)
+        exercise = self.exercises.get(exercise_word)
+        if exercise and (not separator or unit_word in (exercise.unit, self.by_unit[exercise.unit].short)):
+            return [exercise]
+        words = [*self.exercises, *self.by_unit, *(unit.short for unit in self.units)]
+        words += [exercise.title for exercise in self.exercises.values()]
+        raise CourseError(
+            f"there is no unit or exercise {target!r}{did_you_mean(target, words)}; `goodinit` lists them all"
+        )
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """` (did you mean 'batch_norm'?)`, or nothing when no word is near."""
+    near = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def find_root(start: Path) -> Path:
+    """The nearest folder at or above `start` that holds course.toml, else the one this machinery came with."""
+    here = Path(__file__).resolve().parents[2]
+    for folder in (start, *start.parents, here):
+        if (folder / FILE).is_file():
+            return folder
+    raise CourseError(f"no {FILE} in {start} or above it: run this inside a copy of the course")
+
+
+def load(root: Path) -> Course:
+    """Reads `root`/course.toml.
+
+    Raises CourseError with one sentence, and the line, for whatever does not hold.
+    """
+    path = root / FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text)
+    except OSError as error:
+        raise CourseError(f"{path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CourseError(f"{FILE} is not valid TOML: {error}") from None
+    return _Reader(root, Places(text)).course(data)
+
+
+class _Reader:
+    """Turns the tables of course.toml into a Course, naming the line of the first thing that is wrong."""
+
+    def __init__(self, root: Path, places: Places) -> None:
+        self.root = root
+        self.places = places
+
+    def course(self, data: dict[str, Any]) -> Course:
+        self.keys("the course", data, (), required={"title": str, "unit": list}, optional={"limits": dict})
+        limits = data.get("limits", {})
+        seconds = {name: float for name in Limits.__dataclass_fields__}
+        self.keys("[limits]", limits, ("limits",), required={}, optional=seconds)
+        units = tuple(self.unit(number, table) for number, table in enumerate(data["unit"]))
+        course = Course(title=data["title"], root=self.root, units=units, limits=Limits(**limits))
+        self.unique_ids(course)
+        self.known_prerequisites(course)
+        self.no_cycle(course)
+        self.points_add_up(course)
+        self.files_exist(course)
+        return course
+
+    def unit(self, number: int, table: dict[str, Any]) -> Unit:
+        place = ("unit", number)
+        name = f"unit {table.get('id', number + 1)!r}"
+        self.keys(name, table, place, required={"id": str, "title": str, "summary": str, "exercise": list})
+        exercises = tuple(
+            self.exercise(table["id"], (*place, "exercise", n), entry) for n, entry in enumerate(table["exercise"])
+        )
+        return Unit(table["id"], table["title"], table["summary"], exercises)
+
+    def exercise(self, unit: str, place: tuple[str | int, ...], table: dict[str, Any]) -> Exercise:
+        name = f"exercise {table.get('id', '(without id)')!r} of {unit}"
+        self.keys(
+            name,
+            table,
+            place,
+            required={"id": str, "names": list, "points": int, "hints": list},
+            optional={"requires": list, "delegation": list, "papers": list, "own_pieces": bool},
+        )
+        for key, value in table.items():
+            if isinstance(value, list) and not all(isinstance(item, str) for item in value):
+                self.fail(place, key, f"{name}: {key!r} takes a list of strings")
+        if len(table["hints"]) != HINTS_PER_EXERCISE:
+            self.fail(
+                place, "hints", f"{name} has {len(table['hints'])} hints, and takes {HINTS_PER_EXERCISE} of rising directness"
+            )
+        if table["points"] < 1:
+            self.fail(place, "points", f"{name}: points must be 1 or more, not {table['points']}")
+        if not table["names"] or len({entry.partition(".")[0] for entry in table["names"]}) != 1:
+            self.fail(place, "names", f"{name}: 'names' takes one function or class, or methods of one class")
+        lists = {key: tuple(value) for key, value in table.items() if isinstance(value, list)}
+        return Exercise(**{**table, **lists, "unit": unit})
+
+    def keys(
+        self,
+        name: str,
+        table: dict[str, Any],
+        place: tuple[str | int, ...],
+        required: dict[str, type],
+        optional: dict[str, type] | None = None,
+    ) -> None:
+        known = {**required, **(optional or {})}
+        for key, value in table.items():
+            if key not in known:
+                self.fail(place, key, f"{name}: unknown key {key!r}{did_you_mean(key, known)}")
+            wanted: Any = (int, float) if known[key] is float else known[key]
+            if not isinstance(value, wanted) or (isinstance(value, bool) and known[key] is not bool):
+                self.fail(place, key, f"{name}: {key!r} takes a {known[key].__name__}, not {value!r}")
+        for key in required:
+            if key not in table:
+                self.fail(place, None, f"{name}: the key {key!r} is missing")
+
+    def unique_ids(self, course: Course) -> None:
+        seen: dict[str, str] = {}
+        for place, thing in self.ids(course):
+            if thing.id in seen:
+                self.fail(place, "id", f"the id {thing.id!r} is used twice, first by {seen[thing.id]}")
+            seen[thing.id] = f"{type(thing).__name__.lower()} {thing.id!r} in line {self.places.line(place, 'id')}"
+
+    def known_prerequisites(self, course: Course) -> None:
+        for place, thing in self.ids(course):
+            if isinstance(thing, Exercise):
+                for name in thing.requires:
+                    if name not in course.exercises:
+                        near = did_you_mean(name, course.exercises)
+                        self.fail(place, "requires", f"exercise {thing.id!r}: unknown prerequisite {name!r}{near}")
+
+    def no_cycle(self, course: Course) -> None:
+        for place, thing in self.ids(course):
+            if isinstance(thing, Exercise) and thing.id in course.prerequisites(thing.id):
+                self.fail(place, "requires", f"exercise {thing.id!r} is, through its prerequisites, its own prerequisite")
+        order = list(course.exercises)
+        for place, thing in self.ids(course):
+            for name in getattr(thing, "requires", ()):
+                if order.index(name) > order.index(thing.id):
+                    self.fail(place, "requires", f"exercise {thing.id!r}: its prerequisite {name!r} comes after it")
+
+    def points_add_up(self, course: Course) -> None:
+        points = sum(unit.points for unit in course.units)
+        if points != POINTS_IN_ALL:
+            raise CourseError(f"{FILE}: the exercises' points add up to {points}, and should to {POINTS_IN_ALL}")
+
+    def files_exist(self, course: Course) -> None:
+        for number, unit in enumerate(course.units):
+            if not course.suite_file(unit).is_file():
+                self.fail(("unit", number), "id", f"unit {unit.id!r} has no suite: tests/{unit.suite} is missing")
+
+    def ids(self, course: Course) -> Iterator[tuple[tuple[str | int, ...], Unit | Exercise]]:
+        for number, unit in enumerate(course.units):
+            yield ("unit", number), unit
+            for index, exercise in enumerate(unit.exercises):
+                yield ("unit", number, "exercise", index), exercise
+
+    def fail(self, place: tuple[str | int, ...], key: str | None, sentence: str) -> None:
+        raise CourseError(f"{FILE}, line {self.places.line(place, key)}: {sentence}")

@@ -1,0 +1,392 @@
+"""One judge per run: resolves prerequisites, runs checks with seeds that replay, and decides each verdict."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import random
+from collections.abc import Callable, Iterable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+
+import hypothesis
+import torch
+from hypothesis import HealthCheck, Phase
+from hypothesis.errors import Flaky, HypothesisException
+
+from grading.course import Course, Exercise
+from grading.subject import Sources, Subject, SubjectError, TimeExpired, preserved_state, time_limit
+from grading.verdict import (
+    BLOCKED,
+    KIT_ERROR,
+    NOT_STARTED,
+    PASSED,
+    WRONG,
+    Mismatch,
+    Verdict,
+    exercise_verdict,
+    show,
+)
+
+from ._checks import Check, checks_of, load_suite
+
+EXAMPLES = 25
+
+# inputs follow from the seed alone: no database of earlier failures, no explicit deadline on noisy machines
+PROFILE = "goodinit"
+hypothesis.settings.register_profile(
+    PROFILE,
+    max_examples=EXAMPLES,
+    deadline=None,
+    database=None,
+    print_blob=False,
+    report_multiple_bugs=False,
+    phases=(Phase.explicit, Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+)
+hypothesis.settings.load_profile(PROFILE)
+
+
+class NotStarted(Exception):
+    """The exercise under judgement is still a stub, or is not defined at all."""
+
+
+class Blocked(Exception):
+    """The exercise needs others of the student's own that have not passed."""
+
+
+@dataclass
+class Run:
+    """What the latest run of a check's body was given, kept so that it can be shown and replayed."""
+
+    drawn: dict[str, Any]
+    finished: bool = False
+
+
+def fresh_seed() -> int:
+    """A seed that nobody chose; whoever prints it can replay the run."""
+    return random.SystemRandom().randrange(2**31)
+
+
+class Judge:
+    """Judges one Subject by the suites of a course.
+
+    `seed` fixes every number that is drawn. `garments` is what the fixture of that name hands to the checks that
+    train: an object with the data, or a function that makes it.
+    """
+
+    def __init__(
+        self,
+        course: Course,
+        sources: Sources,
+        reference: Sources | None,
+        seed: int,
+        *,
+        garments: Callable[[], Any] | None = None,
+        seconds: bool = True,
+    ) -> None:
+        self.course = course
+        self.seed = seed
+        self.subject = Subject(course, sources, reference)
+        self.reference = Subject(course, reference) if reference else None
+        self.garments = garments
+        self.seconds = seconds
+        self.verdicts: dict[str, Verdict] = {}
+        self._checks: dict[str, list[Check]] = {}
+        self._runs: dict[str, Run] = {}
+        self._resolving: set[str] = set()
+
+    def checks(self, exercise: str) -> list[Check]:
+        """All checks of one exercise."""
+        unit = self.course.unit_of(exercise)
+        if unit.id not in self._checks:
+            self._checks[unit.id] = checks_of(self.course, unit, load_suite(self.course, unit))
+        return [check for check in self._checks[unit.id] if check.exercise == exercise]
+
+    def check_named(self, unit: str, name: str) -> Check:
+        self.checks(self.course.by_unit[unit].exercises[0].id)
+        return next(check for check in self._checks[unit] if check.name == name.removeprefix("test_"))
+
+    # -- judging without pytest
+
+    def judge(self, exercises: Iterable[Exercise], *, slow: bool = True) -> Iterable[Verdict]:
+        """The verdict of every check of `exercises`, one by one as they come."""
+        for exercise in exercises:
+            for check in self.checks(exercise.id):
+                if slow or not check.slow:
+                    yield self.run(check)
+
+    def run(self, check: Check) -> Verdict:
+        """Runs one check now; what the code under test prints is dropped."""
+        if check.name not in self.verdicts:
+            sink = _Sink()
+            error: BaseException | None = None
+            with redirect_stdout(sink), redirect_stderr(sink):
+                try:
+                    fixtures = self.fixtures(check)
+                    with self.running(check):
+                        check.function(**fixtures)
+                except (Exception, SystemExit, TimeExpired) as raised:
+                    error = raised
+                self.settle(check, error)
+        return self.verdicts[check.name]
+
+    def passed(self, exercise: str) -> bool:
+        """Whether the checks of an exercise that do not train all pass; they are run where that is not known yet."""
+        for check in self.checks(exercise):
+            if not check.slow:
+                self.resolve(check)
+                if self.run(check).verdict != PASSED:
+                    return False
+        return True
+
+    # -- the parts of a run, which the pytest plugin calls one by one
+
+    def resolve(self, check: Check) -> None:
+        """Finds out which prerequisites of a check's exercise have passed."""
+        for name in self.course.prerequisites(check.exercise):
+            self.passed(name)
+
+    def fixtures(self, check: Check) -> dict[str, Any]:
+        """The arguments of a check that the judge provides."""
+        return {name: self.fixture(check, name) for name in check.fixtures}
+
+    def fixture(self, check: Check, name: str) -> Any:
+        self.prepare(check)
+        if name == check.exercise:
+            return self._reach(check, self.subject)
+        if name == "beside":
+            return self._beside(check, self.subject)
+        return self._garments(check)
+
+    def prepare(self, check: Check) -> None:
+        """Raises NotStarted or Blocked where a check cannot run yet; otherwise gives it its seed."""
+        exercise = self.course.exercises[check.exercise]
+        self.resolve(check)
+        try:
+            self.subject.defined(exercise)
+        except SubjectError as error:
+            if not error.started:
+                raise NotStarted(str(error)) from None
+            raise
+        waiting = self._waiting(exercise)
+        if waiting:
+            raise Blocked(f"waits for {', '.join(waiting)}")
+        self._arm(check)
+
+    def running(self, check: Check) -> _Running:
+        """The context in which a check's body runs: bounded in time, and without traces."""
+        limits = self.course.limits
+        seconds = limits.slow_check_seconds if check.slow else limits.check_seconds
+        return _Running(self.seed_of(check), seconds if self.seconds else 0.0)
+
+    def settle(self, check: Check, error: BaseException | None) -> Verdict:
+        """Decides and records the verdict of a check from how its run ended."""
+        exercise = self.course.exercises[check.exercise]
+        verdict, message, details = self._decide(check, error)
+        record = Verdict(
+            unit=check.unit,
+            exercise=check.exercise,
+            check=check.name,
+            verdict=verdict,
+            message=message,
+            points=check.share if verdict == PASSED else 0.0,
+            max_points=check.share,
+            details=details,
+            borrowed=self.subject.borrowed(exercise, self._passed_prerequisites(exercise)),
+            seed=self.seed,
+        )
+        self.verdicts[check.name] = record
+        return record
+
+    def seed_of(self, check: Check) -> int:
+        """The seed of one check: it does not depend on which other checks run."""
+        digest = hashlib.sha256(f"{self.seed}/{check.unit}/{check.name}".encode()).digest()
+        return int.from_bytes(digest[:4], "big") >> 1
+
+    def close(self) -> None:
+        self.subject.close()
+        if self.reference:
+            self.reference.close()
+
+    # -- inside
+
+    def _passed_prerequisites(self, exercise: Exercise) -> list[str]:
+        return [name for name in self.course.prerequisites(exercise.id) if self.passed(name)]
+
+    def _waiting(self, exercise: Exercise) -> list[str]:
+        """The prerequisites that an exercise must wait for: it takes own pieces only, or nothing can stand in."""
+        if not exercise.own_pieces and self.reference is not None:
+            return []
+        return [name for name in self.course.prerequisites(exercise.id) if not self.passed(name)]
+
+    def _reach(self, check: Check, subject: Subject) -> Any:
+        exercise = self.course.exercises[check.exercise]
+        try:
+            return subject.exercise(exercise, self._passed_prerequisites(exercise))
+        except SubjectError as error:
+            if not error.started:
+                raise NotStarted(str(error)) from None
+            raise
+
+    def _beside(self, check: Check, subject: Subject) -> Callable[..., Any]:
+        exercise = self.course.exercises[check.exercise]
+        pieces = subject.pieces(exercise, self._passed_prerequisites(exercise))
+
+        def beside(scenario: Callable[..., Any], /, **values: Any) -> Any:
+            """Runs `scenario(pieces, **values)` next to the code under test and returns the plain values it returns."""
+            return scenario(pieces, **values)
+
+        return beside
+
+    def _garments(self, check: Check) -> Any:
+        if self.garments is None:
+            raise SubjectError("no data for the capstone was given to this run")
+        return self.garments()
+
+    def _arm(self, check: Check) -> None:
+        """Seeds a check and keeps what its body is given."""
+        self._runs.pop(check.name, None)
+        function: Any = check.function
+        seed = self.seed_of(check)
+        body = check.inner
+
+        def recorded(*args: Any, **kwargs: Any) -> None:
+            given = {name: value for name, value in kwargs.items() if name not in check.fixtures}
+            run = self._runs[check.name] = Run(copy.deepcopy(given))
+            torch.manual_seed(seed)
+            body(*args, **kwargs)
+            run.finished = True
+
+        recorded.__wrapped__ = body  # type: ignore[attr-defined]
+        if check.drawn:
+            function.hypothesis.inner_test = recorded
+            hypothesis.seed(seed)(function)
+
+    def _decide(self, check: Check, error: BaseException | None) -> tuple[str, str, str]:
+        """Verdict, message and details from the exception that ended a check, if one did."""
+        if isinstance(error, Flaky) and isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        replay = self._replay_line(check)
+        given = self._given_lines(check)
+        if error is None:
+            return PASSED, check.sentence, ""
+        if isinstance(error, NotStarted):
+            return NOT_STARTED, "not started", str(error)
+        if isinstance(error, NotImplementedError) and self.subject.raised_by_student(error):
+            return NOT_STARTED, "not started", self.subject.explain(error)
+        if isinstance(error, Blocked):
+            return BLOCKED, str(error), ""
+        if isinstance(error, SubjectError):
+            return WRONG, str(error), ""
+        if isinstance(error, TimeExpired):
+            seconds = f"did not finish within {error.args[0]:g} s; is there a loop that never ends?"
+            return WRONG, f"{check.sentence} {check.exercise} {seconds}", _lines(given, ("stopped", seconds), replay)
+        if isinstance(error, HypothesisException) or self._reference_fails_too(check):
+            what = f"this check of the kit failed by itself ({type(error).__name__}: {error})"
+            return KIT_ERROR, what, _lines(given, ("please report", "your code is not at fault"), replay)
+        if isinstance(error, Mismatch):
+            return WRONG, f"{check.sentence} {error}", _lines(*self._evidence(error, given), *self._lesson(check), replay)
+        raised = self.subject.explain(error)
+        last = raised.splitlines()[-1]
+        message = f"{check.sentence} It raised {last}"
+        return WRONG, message, _lines(given, ("raised", raised), *self._lesson(check), replay)
+
+    def _evidence(self, error: Mismatch, given: tuple[str, str] | None) -> list[tuple[str, str] | None]:
+        lines: list[tuple[str, str] | None] = [("called", error.call), given]
+        if error.problem:
+            lines.append(("problem", error.problem))
+        else:
+            lines += [("came back", show(error.got)), ("expected", show(error.want))]
+        return lines
+
+    def _lesson(self, check: Check) -> list[tuple[str, str] | None]:
+        return [("remember", check.lesson) if check.lesson else None]
+
+    def _given_lines(self, check: Check) -> tuple[str, str] | None:
+        run = self._runs.get(check.name)
+        if run is None or not run.drawn:
+            return None
+        return "with", "\n".join(f"{name} = {show(value)}" for name, value in run.drawn.items())
+
+    def _replay_line(self, check: Check) -> tuple[str, str]:
+        return "replay", f"pytest --seed {self.seed} -k {check.name}"
+
+    def _reference_fails_too(self, check: Check) -> bool:
+        """Whether the reference fails on the very inputs on which the student's code failed: then it is our fault."""
+        run = self._runs.get(check.name)
+        if check.drawn and (run is None or run.finished):
+            return True  # the inputs could not even be drawn
+        if self.reference is None or check.slow:
+            return False
+        try:
+            self.replay(check, self.reference)
+        except (Exception, SystemExit, TimeExpired):
+            return True
+        return False
+
+    def replay(self, check: Check, subject: Subject) -> None:
+        """Runs a check's body once more, on the inputs of its latest run, against another Subject."""
+        run = self._runs.get(check.name)
+        drawn = copy.deepcopy(run.drawn) if run else {}
+        exercise = self.course.exercises[check.exercise]
+        fixtures: dict[str, Any] = {}
+        for name in check.fixtures:
+            if name == check.exercise:
+                fixtures[name] = subject.exercise(exercise)
+            elif name == "beside":
+                fixtures[name] = self._beside(check, subject)
+            else:
+                fixtures[name] = self._garments(check)
+        sink = _Sink()
+        with redirect_stdout(sink), redirect_stderr(sink), self.running(check):
+            check.inner(**fixtures, **drawn)
+
+    def progress(self, exercise: str) -> str:
+        """The verdict of an exercise so far."""
+        return exercise_verdict(v for v in self.verdicts.values() if v.exercise == exercise)
+
+
+class _Running:
+    """Bounds a check in time and undoes what it changes around itself."""
+
+    def __init__(self, seed: int, seconds: float) -> None:
+        self.seed, self.limit = seed, time_limit(seconds)
+        self.state = preserved_state()
+
+    def __enter__(self) -> None:
+        self.state.__enter__()
+        torch.manual_seed(self.seed)
+        self.limit.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            self.limit.__exit__(*error)
+        finally:
+            self.state.__exit__(None, None, None)
+
+
+class _Sink(io.TextIOBase):
+    """Takes what the code under test prints, and keeps none of it."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+def _lines(*pairs: tuple[str, str] | None) -> str:
+    """Labelled lines, a value below another indented to its column."""
+    width = 13
+    text = []
+    for pair in pairs:
+        if pair:
+            label, value = pair
+            first, *rest = value.splitlines() or [""]
+            text.append(f"{label:<{width}}{first}")
+            text += [" " * width + line for line in rest]
+    return "\n".join(text)
+

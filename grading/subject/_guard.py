@@ -1,0 +1,162 @@
+"""Keeps a student's code from lasting for ever, and what it changes from reaching the next check."""
+
+from __future__ import annotations
+
+import builtins
+import ctypes
+import math
+import os
+import random
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+
+# after this many interruptions that the code swallowed, only ending the process helps
+PATIENCE = 50
+NAMESPACES: tuple[Any, ...] = (
+    builtins,
+    math,
+    torch,
+    torch.Tensor,
+    torch.nn,
+    torch.nn.functional,
+    torch.nn.init,
+    torch.nn.Module,
+    torch.optim,
+)
+
+
+class TimeExpired(BaseException):
+    """The code under test did not finish in time. Not an Exception, so that `except Exception` does not hold it."""
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raises TimeExpired in the block after `seconds`, and again every tenth of a second until it leaves.
+
+    A debugger on the main thread stops the clock: whoever steps through code has all the time there is.
+    """
+    if seconds <= 0 or sys.gettrace() is not None or threading.current_thread() is not threading.main_thread():
+        yield
+    elif hasattr(signal, "setitimer"):
+        with _alarm(seconds):
+            yield
+    else:
+        with _watchdog(seconds):
+            yield
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    rings = 0
+
+    def ring(signum: int, frame: FrameType | None) -> None:
+        nonlocal rings
+        rings += 1
+        if rings > PATIENCE:
+            _give_up(seconds)
+        raise TimeExpired(seconds)
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def _watchdog(seconds: float) -> Iterator[None]:
+    """The same where there is no interval timer (Windows): a thread that raises in this one."""
+    done = threading.Event()
+    thread = ctypes.c_ulong(threading.get_ident())
+
+    def watch() -> None:
+        wait = seconds
+        for _ in range(PATIENCE):
+            if done.wait(wait):
+                return
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(TimeExpired))
+            wait = 0.1
+        if not done.wait(wait):
+            _give_up(seconds)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _give_up(seconds: float) -> None:
+    message = (
+        f"\ngoodinit: the code under test has run for more than {seconds:g} s and catches every interruption. "
+        "Look for a loop with a bare `except:`. Stopped.\n"
+    )
+    os.write(2, message.encode())
+    os._exit(3)
+
+
+@contextmanager
+def preserved_state() -> Iterator[None]:
+    """Leaves random states, torch's defaults, names in torch and builtins, the folder and the environment as they were."""
+    names = [(space, dict(vars(space))) for space in NAMESPACES]
+    generators = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
+    dtype, device, threads = torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads()
+    grad, strict = torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled()
+    anomaly = torch.is_anomaly_enabled()
+    streams, recursion = (sys.stdout, sys.stderr), sys.getrecursionlimit()
+    path, environment = list(sys.path), dict(os.environ)
+    folder = _folder()
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        for space, before in names:
+            _restore(space, before)
+        random.setstate(generators[0])
+        np.random.set_state(generators[1])
+        torch.random.set_rng_state(generators[2])
+        torch.set_default_dtype(dtype)
+        if torch.get_default_device() != device:
+            torch.set_default_device(None if device.type == "cpu" else device)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        torch.set_grad_enabled(grad)
+        torch.use_deterministic_algorithms(strict)
+        torch.autograd.set_detect_anomaly(anomaly)
+        torch.set_printoptions(profile="default")
+        sys.stdout, sys.stderr = streams
+        sys.setrecursionlimit(recursion)
+        sys.path[:] = path
+        if dict(os.environ) != environment:
+            os.environ.clear()
+            os.environ.update(environment)
+        if folder and _folder() != folder:
+            os.chdir(folder)
+
+
+def _restore(space: Any, before: dict[str, Any]) -> None:
+    now = vars(space)
+    # most checks change nothing, and comparing the sizes and identities is cheap
+    changed = [name for name, value in before.items() if name not in now or now[name] is not value]
+    for name in changed:
+        setattr(space, name, before[name])
+
+
+def _folder() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        return None

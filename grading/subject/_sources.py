@@ -1,0 +1,191 @@
+"""Reads what a student wrote, a folder, a .py file or a notebook, as text and syntax; nothing is run here."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from grading.course import Course, Exercise, Unit
+
+MAX_BYTES = 4_000_000
+
+
+class ImplError(Exception):
+    """One sentence on why there is nothing to judge at the path given."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A file that cannot be read as Python: the sentence for all of its exercises."""
+
+    problem: str
+    where: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """One module of a submission."""
+
+    name: str
+    path: Path
+    shown_path: str
+    tree: ast.Module
+    cells: tuple[int, ...] = ()
+    definitions: dict[str, ast.stmt] = field(default_factory=dict)
+
+    def where(self, line: int) -> str:
+        """`exercises/u1_statistics.py:31`, or the cell and its line in a notebook."""
+        if not self.cells:
+            return f"{self.shown_path}:{line}"
+        cell = sum(first <= line for first in self.cells)
+        return f"{self.shown_path}, cell {cell}, line {line - self.cells[cell - 1] + 1}"
+
+    def defines(self, exercise: Exercise) -> bool:
+        return any(name in self.definitions for name in exercise.names)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """A submission: a module per unit, or one loose file that may define exercises of any unit."""
+
+    path: Path
+    units: dict[str, Source | Broken]
+    loose: Source | Broken | None = None
+
+    def of(self, exercise: Exercise) -> Source | Broken | None:
+        """Where an exercise is to be looked for; None when there is no such file."""
+        return self.loose if self.loose is not None else self.units.get(exercise.unit)
+
+    def all(self) -> Iterator[Source]:
+        for source in (*self.units.values(), self.loose):
+            if isinstance(source, Source):
+                yield source
+
+
+def read_sources(course: Course, path: Path) -> Sources:
+    """Reads the folder, file or notebook at `path`.
+
+    A file that is named like a unit is that unit; any other file may define exercises of all units.
+    Raises ImplError when there is nothing there to judge.
+    """
+    if path.is_dir():
+        found = {unit.id: _file_of(path, unit) for unit in course.units}
+        units = {name: _read(file, name, course) for name, file in found.items() if file}
+        if not units:
+            example = course.units[0].file
+            raise ImplError(f"{path} holds no file of this course: expected {example} and its like, or notebooks so named")
+        return Sources(path, units)
+    if not path.exists():
+        raise ImplError(f"there is no file or folder {path}: give a folder, a .py file or a notebook (.ipynb)")
+    if path.suffix not in (".py", ".ipynb"):
+        raise ImplError(f"{path} is neither a folder nor a .py file nor a notebook (.ipynb)")
+    if path.stem in course.by_unit:
+        return Sources(path, {path.stem: _read(path, path.stem, course)})
+    name = "loose_" + re.sub(r"\W", "_", path.stem)
+    return Sources(path, {}, loose=_read(path, name, course))
+
+
+def _file_of(folder: Path, unit: Unit) -> Path | None:
+    names = (unit.file, unit.file.replace(".py", ".ipynb"))
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _read(path: Path, name: str, course: Course) -> Source | Broken:
+    shown = _shown(path, course.root)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            return Broken(f"the file is larger than {MAX_BYTES // 1_000_000} MB", shown)
+        text, cells = _notebook(path) if path.suffix == ".ipynb" else (path.read_text(encoding="utf-8-sig"), ())
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error) or type(error).__name__
+        return Broken(f"the file cannot be read: {reason}", shown)
+    try:
+        tree = ast.parse(text, filename=str(path))
+        compile(tree, str(path), "exec", dont_inherit=True)
+    except SyntaxError as error:
+        place = Source(name, path, shown, ast.Module([], []), cells).where(error.lineno or 1)
+        line = (error.text or "").strip()
+        return Broken(f"SyntaxError: {error.msg}" + (f", in `{line}`" if line else ""), place)
+    except (ValueError, RecursionError, MemoryError) as error:
+        return Broken(f"the file is no readable Python: {error or type(error).__name__}", shown)
+    tree = _Imports(set(course.by_unit)).visit(tree)
+    if cells:
+        linecache.cache[str(path)] = (len(text), None, text.splitlines(keepends=True), str(path))
+    return Source(name, path, shown, tree, cells, definitions(tree))
+
+
+def _notebook(path: Path) -> tuple[str, tuple[int, ...]]:
+    """The code of a notebook as one text, magics and shell commands commented out, and each cell's first line."""
+    import nbformat
+    from jupytext.magics import comment_magic
+
+    notebook = nbformat.read(path, as_version=4)
+    lines: list[str] = []
+    cells: list[int] = []
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cells.append(len(lines) + 1)
+            lines += comment_magic(cell.source.splitlines() or [""])
+    return "\n".join(lines) + "\n", tuple(cells)
+
+
+def _shown(path: Path, root: Path) -> str:
+    for base in (Path.cwd() if _cwd_exists() else root, root):
+        if path.resolve().is_relative_to(base.resolve()):
+            return str(path.resolve().relative_to(base.resolve()))
+    return str(path)
+
+
+def _cwd_exists() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
+
+
+class _Imports(ast.NodeTransformer):
+    """Sends every import of a unit (`from exercises.u4_learner import ...`) to the submission's own modules."""
+
+    def __init__(self, units: set[str]) -> None:
+        self.units = units
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom:
+        words = (node.module or "").split(".")
+        if words[-1] in self.units and words[:-1] in ([], ["exercises"], ["solutions"]):
+            node.module, node.level = words[-1], 1
+        return node
+
+
+def definitions(tree: ast.Module) -> dict[str, ast.stmt]:
+    """What a module defines itself: `SGD` and `SGD.step` by the statement that does it; imported names are not."""
+    found: dict[str, ast.stmt] = {}
+    for statement in _statements(tree.body):
+        for name in _bound(statement):
+            found[name] = statement
+        if isinstance(statement, ast.ClassDef):
+            for inner in _statements(statement.body):
+                for name in _bound(inner):
+                    found[f"{statement.name}.{name}"] = inner
+    return found
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    for statement in body:
+        yield statement
+        if isinstance(statement, ast.If | ast.Try | ast.With):
+            yield from _statements([s for s in ast.iter_child_nodes(statement) if isinstance(s, ast.stmt)])
+
+
+def _bound(statement: ast.stmt) -> list[str]:
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [statement.name]
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    if isinstance(statement, ast.AnnAssign) and statement.value is not None:
+        targets = [statement.target]
+    return [target.id for target in targets if isinstance(target, ast.Name)]

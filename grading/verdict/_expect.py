@@ -1,0 +1,210 @@
+"""What suites assert with: the value that came back beside the one expected, kept as evidence for the message."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+# relative errors that correct float arithmetic on the suites' inputs stays below, whatever the order of operations
+TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}
+# two-sided false-alarm rate of one statistical comparison; 6.5 standard errors leave room for tails heavier than normal
+FALSE_ALARM = 1e-9
+STANDARD_ERRORS = 6.5
+
+
+class Mismatch(AssertionError):
+    """A value that a check received is not the one it expected.
+
+    `call` says in the exercise's words what was evaluated; `got` and `want` are the values; `problem` is one
+    sentence where the kind of value, and not its amount, is wrong. `excess` is the error in units of the tolerance.
+    """
+
+    def __init__(self, call: str, got: Any, want: Any, problem: str = "", excess: float = math.inf) -> None:
+        self.call, self.got, self.want, self.problem, self.excess = call, got, want, problem, excess
+        super().__init__(f"{call}: {problem or 'came back ' + show(got) + ', expected ' + show(want)}")
+
+
+def expect(
+    got: Any,
+    want: Any,
+    call: str,
+    *,
+    tol: float | None = None,
+    scale: float | torch.Tensor | None = None,
+) -> None:
+    """Raises Mismatch unless `got` is `want`: first the type, shape, dtype and finiteness, then the values.
+
+    The type of `want` says what is expected: a tensor, a float, an int, a bool, a string, None, or a list, tuple or
+    dict of those. Floats may differ by `tol` times `scale`: `tol` follows from the dtype unless given, and `scale`
+    is the largest expected magnitude unless given (a number, or a tensor that broadcasts to `want`).
+    """
+    problem = _kind_problem(got, want)
+    if problem:
+        raise Mismatch(call, got, want, problem)
+    if isinstance(want, torch.Tensor):
+        _expect_tensor(got, want, call, tol, scale)
+    elif isinstance(want, float):
+        size = scale if scale is not None else max(abs(want), 1e-12)
+        excess = _excess(abs(float(got) - want), (tol or 1e-6) * float(size))
+        if float(got) != want and not (math.isnan(want) and math.isnan(got)) and not excess <= 1:
+            raise Mismatch(call, got, want, excess=excess)
+    elif isinstance(want, list | tuple):
+        if len(got) != len(want):
+            raise Mismatch(call, got, want, f"has {len(got)} entries, expected {len(want)}")
+        for index, (one, other) in enumerate(zip(got, want, strict=True)):
+            expect(one, other, f"{call}[{index}]", tol=tol, scale=scale)
+    elif isinstance(want, dict):
+        if set(got) != set(want):
+            raise Mismatch(call, sorted(got), sorted(want), f"has the keys {sorted(got)}, expected {sorted(want)}")
+        for key in want:
+            expect(got[key], want[key], f"{call}[{key!r}]", tol=tol, scale=scale)
+    elif got != want:
+        raise Mismatch(call, got, want)
+
+
+def expect_statistic(got: Any, want: float, standard_error: float, call: str) -> None:
+    """Raises Mismatch unless a statistic of a random draw lies within its sampling error of `want`.
+
+    `standard_error` is the statistic's own standard deviation, derived where the check is written. A right answer
+    fails at most once in 1e9 comparisons.
+    """
+    expect(float(got), float(want), call, tol=STANDARD_ERRORS, scale=standard_error)
+
+
+@contextmanager
+def rejects(error: type[BaseException], call: str) -> Iterator[None]:
+    """Raises Mismatch unless the block raises `error`: use it beside a valid call that must work."""
+    try:
+        yield
+    except error as raised:
+        # a stub's NotImplementedError is a RuntimeError, and says nothing of the argument
+        if isinstance(raised, NotImplementedError):
+            raise
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as raised:
+        if isinstance(raised, NotImplementedError | Mismatch):
+            raise
+        problem = f"raised {type(raised).__name__}, expected {error.__name__}"
+        raise Mismatch(call, type(raised).__name__, error.__name__, problem) from None
+    else:
+        problem = f"raised nothing, expected {error.__name__}"
+        raise Mismatch(call, "no error", error.__name__, problem)
+
+
+@contextmanager
+def unchanged(**inputs: torch.Tensor) -> Iterator[None]:
+    """Raises Mismatch when the block changes one of `inputs`, given by the names that a student knows them by."""
+    before = {name: value.detach().clone() for name, value in inputs.items()}
+    yield
+    for name, value in inputs.items():
+        expect(value.detach(), before[name], f"{name} after the call: an exercise leaves its inputs as they are;", tol=0)
+
+
+def show(value: Any, width: int = 300) -> str:
+    """A value as a student would write it down: small tensors whole, large ones by shape and first entries."""
+    if isinstance(value, torch.Tensor):
+        text = _show_tensor(value)
+    elif isinstance(value, float):
+        text = f"{value:.6g}"
+    elif isinstance(value, list | tuple) and type(value) in (list, tuple):
+        inside = ", ".join(show(item, width) for item in value[:12]) + (", ..." if len(value) > 12 else "")
+        text = f"[{inside}]" if isinstance(value, list) else f"({inside})"
+    elif isinstance(value, type):
+        text = value.__name__
+    else:
+        text = repr(value)
+    return text if len(text) <= width else text[: width - 4] + " ..."
+
+
+def _show_tensor(t: torch.Tensor) -> str:
+    t = t.detach().cpu()
+    dtype = "" if t.dtype in (torch.float32, torch.int64, torch.bool) else f", {str(t.dtype).removeprefix('torch.')}"
+    if t.numel() <= 12:
+        return f"tensor({_round(t.tolist())}{dtype})"
+    first = ", ".join(f"{x:.4g}" for x in t.flatten()[:4].tolist())
+    return f"tensor of shape {tuple(t.shape)}{dtype}, beginning [{first}, ...]"
+
+
+def _round(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_round(item) for item in value) + "]"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _kind_problem(got: Any, want: Any) -> str:
+    """What is wrong with the kind of value that came back, in one sentence; empty when nothing is."""
+    if want is not None and got is None:
+        return "came back None: is a `return` missing?"
+    if isinstance(want, torch.Tensor):
+        if not isinstance(got, torch.Tensor):
+            return f"came back as a {_kind(got)}, expected a tensor of shape {tuple(want.shape)}"
+        if got.shape != want.shape:
+            return f"came back with shape {tuple(got.shape)}, expected {tuple(want.shape)}"
+        if got.dtype != want.dtype:
+            return f"came back as {got.dtype}, expected {want.dtype}"
+        if got.is_floating_point() and torch.isfinite(want).all() and not torch.isfinite(got.detach()).all():
+            bad = "nan" if torch.isnan(got.detach()).any() else "inf"
+            return f"came back with {bad} in it, expected {show(want)}"
+        return ""
+    for kind in (bool, int, float, str):
+        if isinstance(want, kind):
+            fits = isinstance(got, int | float) and not isinstance(got, bool) if kind is float else isinstance(got, kind)
+            if kind is int and isinstance(got, bool):
+                fits = False
+            return "" if fits else f"came back as a {_kind(got)}, expected a Python {kind.__name__}: {show(want)}"
+    if isinstance(want, list | tuple | dict) and not isinstance(got, list | tuple if not isinstance(want, dict) else dict):
+        return f"came back as a {_kind(got)}, expected a {type(want).__name__}"
+    return ""
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"tensor of shape {tuple(value.shape)}"
+    names: dict[type, str] = {float: "Python float", int: "Python int", bool: "Python bool", str: "string"}
+    module = type(value).__module__
+    name = names.get(type(value), type(value).__name__)
+    return name if module == "builtins" else f"{module.partition('.')[0]} {name}"
+
+
+def _expect_tensor(
+    got: torch.Tensor, want: torch.Tensor, call: str, tol: float | None, scale: float | torch.Tensor | None
+) -> None:
+    if want.numel() == 0:
+        return
+    if not want.is_floating_point():
+        if not torch.equal(got.cpu(), want.cpu()):
+            raise Mismatch(call, got, want, *_where(got, want, (got != want)))
+        return
+    one, other = got.detach().cpu().double(), want.detach().cpu().double()
+    finite = torch.isfinite(other)
+    size = scale if scale is not None else float(other[finite].abs().max()) if finite.any() else 1.0
+    allowed = (TOLERANCE[want.dtype] if tol is None else tol) * torch.as_tensor(size, dtype=torch.float64).cpu()
+    same = (one == other) | (torch.isnan(one) & torch.isnan(other))
+    error = torch.where(same, 0.0, (one - other).abs())
+    ratio = torch.where(same, 0.0, error / allowed.clamp_min(1e-300)).nan_to_num(nan=math.inf, posinf=math.inf)
+    if bool((ratio > 1).any()):
+        problem, _ = _where(got, want, ratio > 1)
+        raise Mismatch(call, got, want, problem, float(ratio.max()))
+
+
+def _where(got: torch.Tensor, want: torch.Tensor, differs: torch.Tensor) -> tuple[str, float]:
+    """For tensors too large to read whole: the first entry that differs, and how many do."""
+    if want.numel() <= 12:
+        return "", math.inf
+    index = tuple(differs.nonzero()[0].tolist())
+    one, other = got.detach()[index].item(), want.detach()[index].item()
+    many = int(differs.sum())
+    place = f"[{', '.join(map(str, index))}]"
+    return (
+        f"at {place} came back {one:.6g}, expected {other:.6g} ({many} of {want.numel()} entries differ)",
+        math.inf,
+    )
+
+
+def _excess(error: float, allowed: float) -> float:
+    return error / max(allowed, 1e-300) if math.isfinite(error) else math.inf
+
+

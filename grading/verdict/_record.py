@@ -1,0 +1,61 @@
+"""One check, one verdict: the same record for the terminal, JSON, pages and gradebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+PASSED = "passed"
+WRONG = "wrong"
+NOT_STARTED = "not started"
+BLOCKED = "blocked"
+DELEGATED = "delegated"
+KIT_ERROR = "kit error"
+
+# from the one that settles an exercise first to the one that all its checks must share
+VERDICTS = (KIT_ERROR, WRONG, BLOCKED, NOT_STARTED, DELEGATED, PASSED)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one check found.
+
+    `message` is the sentence a person reads first; `details` are the lines below it (what was called, what came
+    back, what was expected, how to replay). `bug` names the known misunderstanding, where one matches.
+    `points` and `max_points` are this check's share of its exercise's points.
+    """
+
+    unit: str
+    exercise: str
+    check: str
+    verdict: str
+    message: str = ""
+    bug: str | None = None
+    points: float = 0.0
+    max_points: float = 0.0
+    details: str = ""
+    borrowed: tuple[str, ...] = ()
+    seed: int = 0
+
+    def public(self) -> dict[str, Any]:
+        """The fields of one line of `goodinit check --json`."""
+        keys = ("unit", "exercise", "check", "verdict", "message", "bug", "points", "max_points")
+        record = asdict(self)
+        return {key: record[key] for key in keys}
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Verdict:
+        return cls(**{**record, "borrowed": tuple(record["borrowed"])})
+
+    def with_verdict(self, verdict: str) -> Verdict:
+        return replace(self, verdict=verdict)
+
+
+def exercise_verdict(verdicts: Iterable[Verdict]) -> str:
+    """The verdict of an exercise from those of its checks: the gravest one."""
+    found = {verdict.verdict for verdict in verdicts}
+    return next((verdict for verdict in VERDICTS if verdict in found), NOT_STARTED)

@@ -1,0 +1,150 @@
+"""The laws of unit 1. Expected values come from PyTorch's own statistics, in float64."""
+
+import pytest
+import torch
+from hypothesis import assume, given
+from strategies import dtypes, generator, numbers, pairs, seeds, tensors
+
+from grading.verdict import expect, rejects, unchanged
+
+
+@given(t=tensors())
+def test_mean_value(mean, t):
+    """The mean is the sum of all elements divided by how many there are."""
+    with unchanged(t=t):
+        got = mean(t)
+    expect(got, t.double().mean().to(t.dtype), "mean(t)", scale=1 + t.abs().max())
+
+
+@pytest.mark.weight(2)
+@given(t=tensors())
+def test_variance_value(variance, t):
+    """The variance is the mean of the squared deviations from the mean.
+
+    Population statistics divide by n. `torch.var` divides by n - 1 unless it is told not to.
+    """
+    with unchanged(t=t):
+        got = variance(t)
+    expect(got, t.double().var(correction=0).to(t.dtype), "variance(t)", scale=t.var(correction=0) + 1e-4)
+
+
+@given(dtype=dtypes())
+def test_variance_example(variance, dtype):
+    """The variance of 1, 2, 4, 18 is 47.1875."""
+    expect(variance(torch.tensor([1.0, 2, 4, 18], dtype=dtype)), torch.tensor(47.1875, dtype=dtype), "variance([1, 2, 4, 18])")
+
+
+@given(seed=seeds(), centre=numbers(500, 2000))
+def test_variance_keeps_digits(variance, seed, centre):
+    """A large mean does not spoil the variance: deviations are formed before squaring.
+
+    E[X²] - E[X]² subtracts two large, nearly equal numbers; that is the exercise `variance_shortcut`.
+    """
+    t = centre + torch.randn(50, generator=generator(seed))
+    # the mean of 50 float32 near 2000 is off by some 1e-4, which enters the variance squared
+    expect(variance(t), t.double().var(correction=0).float(), "variance(t)", tol=2e-3)
+
+
+@given(t=tensors())
+def test_standard_deviation_value(standard_deviation, t):
+    """The standard deviation is the square root of the variance, which divides by n."""
+    with unchanged(t=t):
+        got = standard_deviation(t)
+    want = t.double().std(correction=0).to(t.dtype)
+    # the root magnifies rounding near 0: a variance off by 1e-12 is a deviation off by 1e-6
+    expect(got, want, "standard_deviation(t)", scale=want + (1e-2 if t.dtype == torch.float32 else 1e-4))
+
+
+@given(t=tensors())
+def test_mean_absolute_deviation_value(mean_absolute_deviation, t):
+    """The mean absolute deviation is the mean distance of the elements from their mean."""
+    with unchanged(t=t):
+        got = mean_absolute_deviation(t)
+    want = (t.double() - t.double().mean()).abs().mean().to(t.dtype)
+    expect(got, want, "mean_absolute_deviation(t)", scale=want + 1e-2)
+
+
+@given(t=tensors())
+def test_variance_shortcut_value(variance_shortcut, t):
+    """E[X²] - E[X]² equals the variance with divisor n, up to rounding."""
+    with unchanged(t=t):
+        got = variance_shortcut(t)
+    expect(got, t.double().var(correction=0).to(t.dtype), "variance_shortcut(t)", scale=1e-3 + t.square().mean())
+
+
+@given(seed=seeds(), centre=numbers(2000, 4000))
+def test_variance_shortcut_in_one_pass(variance_shortcut, seed, centre):
+    """The shortcut squares the elements themselves: with a large mean and a small spread float32 loses its digits.
+
+    This is the price of needing no deviations. A result as good as the two-pass variance was not computed this way.
+    """
+    t = centre + torch.randn(4, 250, generator=generator(seed)) * 0.01
+    errors = [float(variance_shortcut(row)) - float(row.double().var(correction=0)) for row in t]
+    expect(max(abs(error) for error in errors) > 1e-3, True, "variance_shortcut(t) is off by more than 0.001 for such t")
+
+
+@given(xy=pairs(min_side=1))
+@pytest.mark.weight(2)
+def test_covariance_value(covariance, xy):
+    """The covariance is the mean of the products of both variables' deviations from their means; it divides by n."""
+    x, y = xy
+    with unchanged(x=x, y=y):
+        got = covariance(x, y)
+    want = ((x.double() - x.double().mean()) * (y.double() - y.double().mean())).mean().to(x.dtype)
+    expect(got, want, "covariance(x, y)", scale=0.1 + x.std(correction=0) * y.std(correction=0))
+
+
+@given(t=tensors())
+def test_covariance_with_itself(covariance, t):
+    """The covariance of a variable with itself is its variance."""
+    want = t.double().var(correction=0).to(t.dtype)
+    expect(covariance(t, t), want, "covariance(t, t)", scale=want + 1e-2)
+
+
+@given(n=dtypes().flatmap(lambda dtype: pairs(min_dims=1, min_side=2, dtype=dtype)))
+def test_covariance_refuses_shapes(covariance, n):
+    """Tensors of different shape have no pairs, so they raise ValueError, also where PyTorch would broadcast them."""
+    x, y = n
+    with rejects(ValueError, "covariance(x, y[:1])"):
+        covariance(x, y[:1])
+    with rejects(ValueError, "covariance(x, y[0])"):
+        covariance(x, y[0])
+    with rejects(ValueError, "covariance(x, y with a further dimension of 1)"):
+        covariance(x, y.unsqueeze(0))
+    want = ((x.double() - x.double().mean()) * (y.double() - y.double().mean())).mean().to(x.dtype)
+    expect(covariance(x, y), want, "covariance(x, y)", scale=0.1 + x.std(correction=0) * y.std(correction=0))
+
+
+@given(xy=pairs(min_dims=1, min_side=2))
+@pytest.mark.weight(2)
+def test_correlation_value(correlation, xy):
+    """The correlation is the covariance divided by the product of both standard deviations."""
+    x, y = xy
+    assume(float(x.std(correction=0)) > 0.05 and float(y.std(correction=0)) > 0.05)
+    with unchanged(x=x, y=y):
+        got = correlation(x, y)
+    want = torch.corrcoef(torch.stack([x.double().flatten(), y.double().flatten()]))[0, 1].to(x.dtype)
+    expect(got, want, "correlation(x, y)", scale=1.0, tol=2e-3 if x.dtype == torch.float32 else None)
+
+
+@given(t=tensors(min_dims=1, min_side=2), slope=numbers(0.2, 3), shift=numbers(-3, 3), sign=numbers(-1, 1))
+def test_correlation_of_a_line(correlation, t, slope, shift, sign):
+    """Data on a line have correlation 1, or -1 where the line falls; all three statistics must share one divisor."""
+    assume(float(t.std(correction=0)) > 0.05)
+    slope = slope if sign >= 0 else -slope
+    want = torch.tensor(1.0 if slope > 0 else -1.0, dtype=t.dtype)
+    got = correlation(t, slope * t + shift)
+    expect(got, want, "correlation(t, slope * t + shift)", tol=2e-3 if t.dtype == torch.float32 else 1e-8)
+
+
+@given(xy=pairs(min_dims=1, min_side=2))
+def test_correlation_refuses_shapes(correlation, xy):
+    """Tensors of different shape have no pairs, so they raise ValueError, also where PyTorch would broadcast them."""
+    x, y = xy
+    assume(float(x.std(correction=0)) > 0.05 and float(y.std(correction=0)) > 0.05)
+    with rejects(ValueError, "correlation(x, y[:1])"):
+        correlation(x, y[:1])
+    with rejects(ValueError, "correlation(x, y with a further dimension of 1)"):
+        correlation(x, y.unsqueeze(0))
+    want = torch.corrcoef(torch.stack([x.double().flatten(), y.double().flatten()]))[0, 1].to(x.dtype)
+    expect(correlation(x, y), want, "correlation(x, y)", scale=1.0, tol=2e-3 if x.dtype == torch.float32 else None)

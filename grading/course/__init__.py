@@ -13,7 +13,7 @@ from typing import Any
 from ._places import Places
 
 FILE = "course.toml"
-POINTS_IN_ALL = 9
+POINTS_IN_ALL = 100
 HINTS_PER_EXERCISE = 3
 
 

@@ -91,6 +91,7 @@ class Judge:
         self.seed = seed
         self.subject = Subject(course, sources, reference)
         self.reference = Subject(course, reference) if reference else None
+        self.is_reference = reference is not None and reference.path == sources.path
         self.garments = garments
         self.seconds = seconds
         self.verdicts: dict[str, Verdict] = {}
@@ -145,8 +146,8 @@ class Judge:
     # -- the parts of a run, which the pytest plugin calls one by one
 
     def resolve(self, check: Check) -> None:
-        """Finds out which prerequisites of a check's exercise have passed."""
-        for name in self.course.prerequisites(check.exercise):
+        """Finds out which prerequisites of a check's exercise have passed; the reference needs nothing of itself."""
+        for name in () if self.is_reference else self.course.prerequisites(check.exercise):
             self.passed(name)
 
     def fixtures(self, check: Check) -> dict[str, Any]:
@@ -214,11 +215,11 @@ class Judge:
     # -- inside
 
     def _passed_prerequisites(self, exercise: Exercise) -> list[str]:
-        return [name for name in self.course.prerequisites(exercise.id) if self.passed(name)]
+        return [name for name in self.course.prerequisites(exercise.id) if self.is_reference or self.passed(name)]
 
     def _waiting(self, exercise: Exercise) -> list[str]:
         """The prerequisites that an exercise must wait for: it takes own pieces only, or nothing can stand in."""
-        if not exercise.own_pieces and self.reference is not None:
+        if self.is_reference or (self.reference is not None and not exercise.own_pieces):
             return []
         return [name for name in self.course.prerequisites(exercise.id) if not self.passed(name)]
 

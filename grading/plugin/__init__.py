@@ -63,13 +63,14 @@ def _fixtures(course: Course) -> object:
 
     def provide(name: str) -> Any:
         @pytest.fixture(name=name)
+        @staticmethod
         def fixture(request: pytest.FixtureRequest) -> Any:
             check = request.node.stash.get(CHECK, None)
             if check is None:
                 pytest.fail(f"the fixture {name!r} is for the suites in tests/", pytrace=False)
             return request.config.stash[STASH].judge.fixture(check, name)
 
-        return staticmethod(fixture)
+        return fixture
 
     for name in (*course.exercises, "beside", "garments"):
         setattr(Fixtures, f"provide_{name}", provide(name))

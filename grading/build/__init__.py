@@ -99,7 +99,7 @@ def _clear(course: Course, unit: Unit, cell: NotebookNode) -> tuple[str, set[str
             name = _exercise_at(course, unit, cell.source, line)
             names.add(name)
             stub = f'raise NotImplementedError("{name}: replace this line with your own")'
-        part = NotebookNode(cell_type=cell.cell_type, source=piece, metadata={})
+        part = NotebookNode(cell_type=cell.cell_type, source=piece, metadata={})  # type: ignore[no-untyped-call]
         clear = ClearSolutions(code_stub={"python": stub}, text_stub="Your answer here.", enforce_metadata=False)
         part, _ = clear.preprocess_cell(part, {"language": "python"}, 0)
         part, _ = ClearMarkScheme(enforce_metadata=False).preprocess_cell(part, {}, 0)

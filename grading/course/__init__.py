@@ -184,7 +184,7 @@ class _Reader:
     def course(self, data: dict[str, Any]) -> Course:
         self.keys("the course", data, (), required={"title": str, "unit": list}, optional={"limits": dict})
         limits = data.get("limits", {})
-        seconds = {name: float for name in Limits.__dataclass_fields__}
+        seconds: dict[str, type] = dict.fromkeys(Limits.__dataclass_fields__, float)
         self.keys("[limits]", limits, ("limits",), required={}, optional=seconds)
         units = tuple(self.unit(number, table) for number, table in enumerate(data["unit"]))
         course = Course(title=data["title"], root=self.root, units=units, limits=Limits(**limits))
@@ -218,7 +218,9 @@ class _Reader:
                 self.fail(place, key, f"{name}: {key!r} takes a list of strings")
         if len(table["hints"]) != HINTS_PER_EXERCISE:
             self.fail(
-                place, "hints", f"{name} has {len(table['hints'])} hints, and takes {HINTS_PER_EXERCISE} of rising directness"
+                place,
+                "hints",
+                f"{name} has {len(table['hints'])} hints, and takes {HINTS_PER_EXERCISE} of rising directness",
             )
         if table["points"] < 1:
             self.fail(place, "points", f"{name}: points must be 1 or more, not {table['points']}")
@@ -264,7 +266,9 @@ class _Reader:
     def no_cycle(self, course: Course) -> None:
         for place, thing in self.ids(course):
             if isinstance(thing, Exercise) and thing.id in course.prerequisites(thing.id):
-                self.fail(place, "requires", f"exercise {thing.id!r} is, through its prerequisites, its own prerequisite")
+                self.fail(
+                    place, "requires", f"exercise {thing.id!r} is, through its prerequisites, its own prerequisite"
+                )
         order = list(course.exercises)
         for place, thing in self.ids(course):
             for name in getattr(thing, "requires", ()):

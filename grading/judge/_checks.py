@@ -42,8 +42,9 @@ class Check:
     @property
     def inner(self) -> Callable[..., None]:
         """The function that takes the drawn values, without Hypothesis around it."""
-        function: Callable[..., None] = self.function.hypothesis.inner_test if self.drawn else self.function  # type: ignore[attr-defined]
-        return inspect.unwrap(function)
+        function: Any = self.function
+        body: Callable[..., None] = inspect.unwrap(function.hypothesis.inner_test if self.drawn else function)
+        return body
 
 
 def load_suite(course: Course, unit: Unit) -> ModuleType:
@@ -72,7 +73,9 @@ def checks_of(course: Course, unit: Unit, suite: ModuleType) -> list[Check]:
     order = [exercise.id for exercise in unit.exercises]
     found.sort(key=lambda entry: order.index(entry["exercise"]))
     return [
-        Check(**entry, share=course.exercises[entry["exercise"]].points * entry["weight"] / by_exercise[entry["exercise"]])
+        Check(
+            **entry, share=course.exercises[entry["exercise"]].points * entry["weight"] / by_exercise[entry["exercise"]]
+        )
         for entry in found
     ]
 

@@ -289,7 +289,11 @@ class Judge:
             what = f"this check of the kit failed by itself ({type(error).__name__}: {error})"
             return KIT_ERROR, what, _lines(given, ("please report", "your code is not at fault"), replay)
         if isinstance(error, Mismatch):
-            return WRONG, f"{check.sentence} {error}", _lines(*self._evidence(error, given), *self._lesson(check), replay)
+            return (
+                WRONG,
+                f"{check.sentence} {error}",
+                _lines(*self._evidence(error, given), *self._lesson(check), replay),
+            )
         raised = self.subject.explain(error)
         last = raised.splitlines()[-1]
         message = f"{check.sentence} It raised {last}"
@@ -390,4 +394,3 @@ def _lines(*pairs: tuple[str, str] | None) -> str:
             text.append(f"{label:<{width}}{first}")
             text += [" " * width + line for line in rest]
     return "\n".join(text)
-

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from grading.course import Course, CourseError, Exercise, load
-from grading.judge import Check, Judge, SuiteError, fresh_seed
+from grading.judge import FIXTURES, Check, Judge, SuiteError, fresh_seed
 from grading.subject import ImplError, read_sources
 from grading.verdict import BLOCKED, NOT_STARTED, PASSED, Verdict
 from grading.verdict.render import render, summary
@@ -59,11 +59,10 @@ def _fixtures(course: Course) -> object:
     """An object that holds one fixture per exercise, named like it, and those that scenarios and the capstone use."""
 
     class Fixtures:
-        pass
+        """pytest collects the fixtures among an object's attributes."""
 
     def provide(name: str) -> Any:
         @pytest.fixture(name=name)
-        @staticmethod
         def fixture(request: pytest.FixtureRequest) -> Any:
             check = request.node.stash.get(CHECK, None)
             if check is None:
@@ -72,9 +71,10 @@ def _fixtures(course: Course) -> object:
 
         return fixture
 
-    for name in (*course.exercises, "beside", "garments"):
-        setattr(Fixtures, f"provide_{name}", provide(name))
-    return Fixtures()
+    holder = Fixtures()
+    for name in (*course.exercises, *FIXTURES):
+        setattr(holder, f"provide_{name}", provide(name))
+    return holder
 
 
 class Session:
@@ -126,9 +126,7 @@ class Session:
         except (SuiteError, ImplError) as error:
             raise pytest.UsageError(str(error)) from None
         order = list(self.course.exercises)
-        places = {
-            item: order.index(item.stash[CHECK].exercise) if CHECK in item.stash else -1 for item in items
-        }
+        places = {item: order.index(item.stash[CHECK].exercise) if CHECK in item.stash else -1 for item in items}
         items.sort(key=lambda item: places[item])
         self._leave_out_slow(config, items)
 
@@ -151,7 +149,7 @@ class Session:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Iterator[None]:
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         check = item.stash.get(CHECK, None)
         if check is not None and (call.when == "call" or (call.when == "setup" and call.excinfo)):

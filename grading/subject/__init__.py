@@ -2,7 +2,7 @@
 
 from ._guard import TimeExpired, preserved_state, time_limit
 from ._local import Subject, SubjectError
-from ._sources import Broken, ImplError, Source, Sources, read_sources
+from ._sources import Broken, ImplError, Source, Sources, read_source, read_sources
 
 __all__ = [
     "Broken",
@@ -13,6 +13,7 @@ __all__ = [
     "SubjectError",
     "TimeExpired",
     "preserved_state",
+    "read_source",
     "read_sources",
     "time_limit",
 ]

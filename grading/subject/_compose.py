@@ -1,4 +1,4 @@
-"""Puts one exercise of a student among pieces that work: what it builds on is the student's where that passed, else the reference."""
+"""Puts one exercise among pieces that work: each is the student's own where that passed, else the reference."""
 
 from __future__ import annotations
 

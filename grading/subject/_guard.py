@@ -110,7 +110,7 @@ def _give_up(seconds: float) -> None:
 
 @contextmanager
 def preserved_state() -> Iterator[None]:
-    """Leaves random states, torch's defaults, names in torch and builtins, the folder and the environment as they were."""
+    """Leaves random states, torch's defaults, its and Python's names, folder and environment as they were."""
     names = [(space, dict(vars(space))) for space in NAMESPACES]
     generators = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
     dtype, device, threads = torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads()
@@ -136,7 +136,7 @@ def preserved_state() -> Iterator[None]:
         torch.set_grad_enabled(grad)
         torch.use_deterministic_algorithms(strict)
         torch.autograd.set_detect_anomaly(anomaly)
-        torch.set_printoptions(profile="default")
+        torch.set_printoptions(profile="default")  # type: ignore[no-untyped-call]
         sys.stdout, sys.stderr = streams
         sys.setrecursionlimit(recursion)
         sys.path[:] = path

@@ -1,4 +1,4 @@
-"""An implementation in this process: what students test, quick to reach and open to a debugger; no security boundary."""
+"""An implementation in this process: quick to reach and open to a debugger, but no security boundary."""
 
 from __future__ import annotations
 
@@ -141,7 +141,9 @@ class Subject:
         place = self.files[frames[-1].filename].where(frames[-1].lineno or 1) if frames else source.shown_path
         if isinstance(error, TimeExpired):
             seconds = self.course.limits.import_seconds
-            return f"{place}: the file was still running after {seconds:g} s of being imported; is there an endless loop?"
+            return (
+                f"{place}: the file was still running after {seconds:g} s of being imported; is there an endless loop?"
+            )
         if isinstance(error, SystemExit):
             return f"{place}: the file stops Python when it is imported (SystemExit); take the exit out"
         line = f" in `{frames[-1].line}`" if frames and frames[-1].line else ""
@@ -151,7 +153,9 @@ class Subject:
         """Says which parameter of the catalogue's signature is missing, rather than letting a call fail later."""
         if not callable(value):
             place = self.locate(exercise)
-            raise SubjectError(f"{place}: `{exercise.symbol}` is a {type(value).__name__}, expected a function or a class")
+            raise SubjectError(
+                f"{place}: `{exercise.symbol}` is a {type(value).__name__}, expected a function or a class"
+            )
         whole = self.reference or self.sources
         source_of_truth = whole.units.get(exercise.unit)
         if not isinstance(source_of_truth, Source) or exercise.methods or self.reference is None:
@@ -167,9 +171,8 @@ class Subject:
             signature.bind(*required, **dict.fromkeys(named))
             signature.bind(*required)
         except TypeError as error:
-            have = signature.parameters
-            missing = [name for name in named if name not in have]
-            problem = f"the parameter `{missing[0]}` is missing" if missing else str(error)
+            missing = _missing(signature, required, named)
+            problem = f"the parameter `{missing}` is missing" if missing else str(error)
             raise SubjectError(
                 f"{self.locate(exercise)}: {exercise.symbol}{signature}: {problem}; "
                 f"its signature is {exercise.symbol}({_written(wanted, source_of_truth, exercise)})"
@@ -289,10 +292,21 @@ def _arguments(node: ast.stmt) -> ast.arguments | None:
     return None
 
 
+def _missing(signature: inspect.Signature, required: list[str], named: list[str]) -> str:
+    """The first parameter of the catalogue's signature that a student's has no place for."""
+    kinds = [parameter.kind for parameter in signature.parameters.values()]
+    positional = sum(
+        kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD) for kind in kinds
+    )
+    if inspect.Parameter.VAR_POSITIONAL not in kinds and positional < len(required):
+        unnamed = [name for name in required if name not in signature.parameters]
+        return unnamed[-1] if unnamed else required[positional]
+    absent = [name for name in named if name not in signature.parameters]
+    return absent[0] if absent and inspect.Parameter.VAR_KEYWORD not in kinds else ""
+
+
 def _written(wanted: list[tuple[str, bool]], source: Source, exercise: Exercise) -> str:
     arguments = _arguments(source.definitions[exercise.symbol])
     defaults = [ast.unparse(value) for value in arguments.defaults] if arguments else []
     plain = len(wanted) - len(defaults)
     return ", ".join(name if i < plain else f"{name}={defaults[i - plain]}" for i, (name, _) in enumerate(wanted))
-
-

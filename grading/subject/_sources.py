@@ -78,7 +78,9 @@ def read_sources(course: Course, path: Path) -> Sources:
         units = {name: _read(file, name, course) for name, file in found.items() if file}
         if not units:
             example = course.units[0].file
-            raise ImplError(f"{path} holds no file of this course: expected {example} and its like, or notebooks so named")
+            raise ImplError(
+                f"{path} holds no file of this course: expected {example} and its like, or notebooks so named"
+            )
         return Sources(path, units)
     if not path.exists():
         raise ImplError(f"there is no file or folder {path}: give a folder, a .py file or a notebook (.ipynb)")
@@ -88,6 +90,11 @@ def read_sources(course: Course, path: Path) -> Sources:
         return Sources(path, {path.stem: _read(path, path.stem, course)})
     name = "loose_" + re.sub(r"\W", "_", path.stem)
     return Sources(path, {}, loose=_read(path, name, course))
+
+
+def read_source(course: Course, path: Path) -> Source | Broken | None:
+    """Reads one file of a unit; None where there is none."""
+    return _read(path, path.stem, course) if path.is_file() else None
 
 
 def _file_of(folder: Path, unit: Unit) -> Path | None:
@@ -124,7 +131,7 @@ def _notebook(path: Path) -> tuple[str, tuple[int, ...]]:
     import nbformat
     from jupytext.magics import comment_magic
 
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     lines: list[str] = []
     cells: list[int] = []
     for cell in notebook.cells:

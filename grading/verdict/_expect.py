@@ -84,7 +84,15 @@ def rejects(error: type[BaseException], call: str) -> Iterator[None]:
         # a stub's NotImplementedError is a RuntimeError, and says nothing of the argument
         if isinstance(raised, NotImplementedError):
             raise
-    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as raised:
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as raised:
         if isinstance(raised, NotImplementedError | Mismatch):
             raise
         problem = f"raised {type(raised).__name__}, expected {error.__name__}"
@@ -100,7 +108,9 @@ def unchanged(**inputs: torch.Tensor) -> Iterator[None]:
     before = {name: value.detach().clone() for name, value in inputs.items()}
     yield
     for name, value in inputs.items():
-        expect(value.detach(), before[name], f"{name} after the call: an exercise leaves its inputs as they are;", tol=0)
+        expect(
+            value.detach(), before[name], f"{name} after the call: an exercise leaves its inputs as they are;", tol=0
+        )
 
 
 def show(value: Any, width: int = 300) -> str:
@@ -151,11 +161,15 @@ def _kind_problem(got: Any, want: Any) -> str:
         return ""
     for kind in (bool, int, float, str):
         if isinstance(want, kind):
-            fits = isinstance(got, int | float) and not isinstance(got, bool) if kind is float else isinstance(got, kind)
+            fits = (
+                isinstance(got, int | float) and not isinstance(got, bool) if kind is float else isinstance(got, kind)
+            )
             if kind is int and isinstance(got, bool):
                 fits = False
             return "" if fits else f"came back as a {_kind(got)}, expected a Python {kind.__name__}: {show(want)}"
-    if isinstance(want, list | tuple | dict) and not isinstance(got, list | tuple if not isinstance(want, dict) else dict):
+    if isinstance(want, list | tuple | dict) and not isinstance(
+        got, list | tuple if not isinstance(want, dict) else dict
+    ):
         return f"came back as a {_kind(got)}, expected a {type(want).__name__}"
     return ""
 
@@ -206,5 +220,3 @@ def _where(got: torch.Tensor, want: torch.Tensor, differs: torch.Tensor) -> tupl
 
 def _excess(error: float, allowed: float) -> float:
     return error / max(allowed, 1e-300) if math.isfinite(error) else math.inf
-
-

@@ -23,6 +23,8 @@ STYLE = {
     KIT_ERROR: "magenta",
 }
 
+MARK = {PASSED: "✓", WRONG: "✗", NOT_STARTED: "·", BLOCKED: "…", DELEGATED: "?", KIT_ERROR: "!"}
+
 
 class ExerciseLike(Protocol):
     @property
@@ -98,7 +100,12 @@ def summary(
         table.add_row(unit.id, _shorten(text, by_exercise, mine), f"{_number(points)}/{_number(most)}")
         total, possible = total + points, possible + most
     console = Console(
-        file=io.StringIO(), width=max(width, 40), force_terminal=color, no_color=not color, highlight=False, legacy_windows=False
+        file=io.StringIO(),
+        width=max(width, 40),
+        force_terminal=color,
+        no_color=not color,
+        highlight=False,
+        legacy_windows=False,
     )
     console.print(table)
     console.print(f"{_number(total)} of {_number(possible)} points.", end=" ")

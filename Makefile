@@ -1,0 +1,45 @@
+# `make demo` shows the main job, `make test` passes all tests; both set up what they need in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# a copy of the four IDX files beside the checkout is used where there is one
+FASHION_MNIST_DIR ?= $(wildcard ../shared/fashion-mnist)
+ifneq ($(FASHION_MNIST_DIR),)
+export FASHION_MNIST_DIR
+endif
+
+.PHONY: setup setup-dev demo test bench lint clean
+
+setup: .venv/.student
+setup-dev: .venv/.dev
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.student: .venv/bin/python pyproject.toml .ci/constraints.txt
+	$(PIP) install --constraint .ci/constraints.txt --editable .
+	@touch $@
+
+.venv/.dev: .venv/.student
+	$(PIP) install --constraint .ci/constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/goodinit demo
+
+test: setup-dev lint
+	$(BIN)/goodinit build --check
+	$(BIN)/pytest --impl solutions --slow
+	$(BIN)/pytest grading/tests
+
+bench: setup-dev
+	$(BIN)/python -m grading.bench
+
+lint: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info runs
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

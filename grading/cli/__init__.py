@@ -1,0 +1,184 @@
+"""The command `goodinit`: what pytest cannot do for students and instructors."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from grading.course import Course, CourseError, did_you_mean, find_root, load
+
+USAGE_ERROR = 2
+
+Run = Callable[[Course, argparse.Namespace], int]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers a wrong command with one sentence and the nearest right word."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        if "invalid choice: " in message:
+            word = message.partition("invalid choice: ")[2].partition(" (")[0].strip("'\"")
+            near = did_you_mean(word, COMMANDS)
+            message = f"there is no command {word!r}{near}; `goodinit --help` lists them all"
+        self.exit(USAGE_ERROR, f"goodinit: {message}\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command. Exit status: 0 all is well, 1 not everything passed, 2 the command could not be carried out."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without ✓ shows ? instead of failing
+    args = _parser().parse_args(argv)
+    try:
+        course = load(find_root(Path.cwd()))
+        return COMMANDS[args.command or "status"].run(course, args)
+    except KeyboardInterrupt:
+        print("\ngoodinit: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # the reader of a pipe has gone, which is its right; keep Python from complaining at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except FileNotFoundError as error:
+        if error.filename is None:
+            return _fail("the folder this was started in is gone; change to one that exists")
+        return _fail(f"{error.filename}: {error.strerror}")
+    except PermissionError as error:
+        return _fail(f"{error.filename}: {error.strerror}; nothing was changed there")
+    except Exception as error:
+        if isinstance(error, CourseError) or type(error).__name__ in SENTENCES:
+            return _fail(str(error))
+        raise
+
+
+# the rooms' errors whose text is one sentence for a person; by name, because their rooms import torch
+SENTENCES = {"ImplError", "SuiteError", "BuildError", "DataError", "EditError", "TrainError", "SubjectError"}
+
+
+def _fail(sentence: str) -> int:
+    print(f"goodinit: {sentence}", file=sys.stderr)
+    return USAGE_ERROR
+
+
+class Command:
+    """One subcommand: its help line, its arguments, and the function that carries it out."""
+
+    def __init__(self, help: str, configure: Callable[[argparse.ArgumentParser], None], run: Run) -> None:
+        self.help, self.configure, self.run = help, configure, run
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="goodinit", description="Where am I? Shows progress per unit and the next exercise.")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    for name, command in COMMANDS.items():
+        command.configure(subparsers.add_parser(name, help=command.help, description=command.help))
+    return parser
+
+
+def _targets(parser: argparse.ArgumentParser, *, many: bool = True) -> None:
+    help = "a unit or an exercise: u7, u7_normalization, batch_norm or u7::batch_norm"
+    if many:
+        parser.add_argument("targets", metavar="TARGET", nargs="*", help=help + "; all when left out")
+    else:
+        parser.add_argument("target", metavar="TARGET", help=help)
+
+
+def _judging(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--impl", metavar="PATH", help="a folder, .py file or notebook; exercises/ unless given")
+    parser.add_argument("--data", metavar="DIR", help="folder with the Fashion-MNIST IDX files, for the capstone")
+    parser.add_argument("--seed", type=int, help="draw the same numbers as an earlier run")
+
+
+def _check(parser: argparse.ArgumentParser) -> None:
+    _targets(parser)
+    _judging(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object per check, one per line")
+    parser.add_argument("--fast", action="store_true", help="leave out the checks that train")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show every check, also those that passed")
+
+
+def _status(parser: argparse.ArgumentParser) -> None:
+    _judging(parser)
+
+
+def _hint(parser: argparse.ArgumentParser) -> None:
+    _targets(parser, many=False)
+    parser.add_argument("--again", action="store_true", help="repeat the hints already given")
+
+
+def _solution(parser: argparse.ArgumentParser) -> None:
+    _targets(parser, many=False)
+
+
+def _build(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--check", action="store_true", help="change nothing; fail where a derived file is out of step")
+    parser.add_argument("--force", action="store_true", help="also overwrite files in exercises/ that hold work")
+
+
+def _train(parser: argparse.ArgumentParser) -> None:
+    from ._train import configure
+
+    configure(parser)
+
+
+def _run_check(course: Course, args: argparse.Namespace) -> int:
+    from ._check import check
+
+    return check(course, args)
+
+
+def _run_status(course: Course, args: argparse.Namespace) -> int:
+    from ._check import status
+
+    return status(course, args)
+
+
+def _run_hint(course: Course, args: argparse.Namespace) -> int:
+    from ._edit import hint
+
+    return hint(course, args)
+
+
+def _run_solution(course: Course, args: argparse.Namespace) -> int:
+    from ._edit import solution
+
+    return solution(course, args)
+
+
+def _run_reset(course: Course, args: argparse.Namespace) -> int:
+    from ._edit import reset
+
+    return reset(course, args)
+
+
+def _run_build(course: Course, args: argparse.Namespace) -> int:
+    from ._build import build
+
+    return build(course, args)
+
+
+def _run_train(course: Course, args: argparse.Namespace) -> int:
+    from ._train import run
+
+    return run(course, args)
+
+
+def _run_doctor(course: Course, args: argparse.Namespace) -> int:
+    from ._doctor import doctor
+
+    return doctor(course, args)
+
+
+COMMANDS: dict[str, Command] = {
+    "status": Command("where am I: progress per unit, and the next exercise (the default)", _status, _run_status),
+    "check": Command("verdicts for a unit, an exercise or all; exit status 0 only when all passed", _check, _run_check),
+    "hint": Command("the next hint for an exercise", _hint, _run_hint),
+    "solution": Command("your code beside the reference", _solution, _run_solution),
+    "reset": Command("back to the stub; your work is kept in a backup", _solution, _run_reset),
+    "train": Command("the capstone and the lesson's table, on your code or the reference", _train, _run_train),
+    "build": Command("derive exercises/ from solutions/", _build, _run_build),
+    "doctor": Command("what this machine can do", lambda parser: None, _run_doctor),
+}

@@ -1,0 +1,6 @@
+def configure(parser):
+    pass
+
+
+def run(course, args):
+    return 0

@@ -287,7 +287,7 @@ class Judge:
             return WRONG, f"{check.sentence} {check.exercise} {seconds}", _lines(given, ("stopped", seconds), replay)
         if isinstance(error, HypothesisException) or self._reference_fails_too(check):
             what = f"this check of the kit failed by itself ({type(error).__name__}: {error})"
-            return KIT_ERROR, what, _lines(given, ("please report", "your code is not at fault"), replay)
+            return KIT_ERROR, what, _lines(given, ("please", "report it; your code is not at fault"), replay)
         if isinstance(error, Mismatch):
             return (
                 WRONG,

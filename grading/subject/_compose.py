@@ -46,10 +46,14 @@ def module_tree(
 
 
 def substitute(source: Source, reference: Source, exercises: list[Exercise]) -> ast.Module:
-    """A copy of `source` in which the names of `exercises` are defined as in `reference`."""
+    """A copy of `source` in which the names of `exercises` are defined as in `reference`.
+
+    What the reference imports or is given, and `source` has no name for, comes along: a student may have deleted it.
+    """
     if not exercises:
         return source.tree
     tree = copy.deepcopy(source.tree)
+    _bring_along(tree, reference)
     for exercise in exercises:
         for name in exercise.names:
             here = definitions(tree)
@@ -61,6 +65,28 @@ def substitute(source: Source, reference: Source, exercises: list[Exercise]) -> 
             else:
                 _put(tree.body, None, reference.definitions[exercise.symbol], end=False)
     return tree
+
+
+def _bring_along(tree: ast.Module, reference: Source) -> None:
+    """Inserts the reference's imports of names that a module does not bind, above its first definition."""
+    bound = set(definitions(tree)) | {name for statement in tree.body for name in _imported(statement)}
+    for statement in reference.tree.body:
+        names = _imported(statement)
+        if names and not set(names) <= bound and getattr(statement, "module", "") != "__future__":
+            missing = copy.deepcopy(statement)
+            assert isinstance(missing, ast.Import | ast.ImportFrom)
+            missing.names = [alias for alias in missing.names if _local_name(alias) not in bound]
+            _put(tree.body, None, missing, end=False)
+
+
+def _imported(statement: ast.stmt) -> list[str]:
+    return (
+        [_local_name(alias) for alias in statement.names] if isinstance(statement, ast.Import | ast.ImportFrom) else []
+    )
+
+
+def _local_name(alias: ast.alias) -> str:
+    return alias.asname or alias.name.partition(".")[0]
 
 
 def _put(body: list[ast.stmt], old: ast.stmt | None, new: ast.stmt, *, end: bool) -> None:

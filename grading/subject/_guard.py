@@ -153,6 +153,10 @@ def _restore(space: Any, before: dict[str, Any]) -> None:
     changed = [name for name, value in before.items() if name not in now or now[name] is not value]
     for name in changed:
         setattr(space, name, before[name])
+    if isinstance(space, type):
+        # a name added to a class hides the one that it inherits; modules load parts of themselves late, and keep them
+        for name in now.keys() - before.keys():
+            delattr(space, name)
 
 
 def _folder() -> str | None:

@@ -1,0 +1,7 @@
+"""`python -m grading.cli` is `goodinit`."""
+
+import sys
+
+from grading.cli import main
+
+sys.exit(main())

@@ -1,0 +1,38 @@
+"""What the machinery's own tests share: the course, and ways to judge a text as if a student had handed it in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from grading.course import Course, load
+from grading.judge import Judge
+from grading.subject import read_sources
+from grading.verdict import Verdict
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def course() -> Course:
+    return load(ROOT)
+
+
+@pytest.fixture
+def judge_text(course: Course, tmp_path: Path) -> Iterator[Callable[..., dict[str, Verdict]]]:
+    """Judges a file with the text given, and returns the verdicts of the exercises asked for by check."""
+    judges: list[Judge] = []
+
+    def judge(text: str, *exercises: str, name: str = "handed_in.py", seed: int = 1) -> dict[str, Verdict]:
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        one = Judge(course, read_sources(course, path), read_sources(course, ROOT / "solutions"), seed)
+        judges.append(one)
+        chosen = [course.exercises[exercise] for exercise in exercises]
+        return {verdict.check: verdict for verdict in one.judge(chosen, slow=False)}
+
+    yield judge
+    for one in judges:
+        one.close()

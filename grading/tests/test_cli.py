@@ -1,0 +1,246 @@
+"""The command `goodinit`, called as from a shell, on copies of the exercises."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from grading.cli import main
+from grading.course import Course
+
+from .conftest import ROOT
+
+FIELDS = ["unit", "exercise", "check", "verdict", "message", "bug", "points", "max_points"]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the course in which commands may write, and the folder they are started in."""
+    for name in ("exercises", "solutions", "tests"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "course.toml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    return tmp_path
+
+
+def say(capsys: pytest.CaptureFixture[str], *args: str, code: int = 0) -> str:
+    """What a command prints on standard output; on standard error where it fails to be carried out."""
+    assert main(list(args)) == code
+    out, err = capsys.readouterr()
+    return err if code == 2 else out
+
+
+def rows(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+Say = Callable[..., str]
+
+
+def test_a_fresh_copy_has_nothing_started(
+    checkout: Path, course: Course, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = rows(say(capsys, "check", "--json", code=1))
+    assert {row["verdict"] for row in found} == {"not started"}
+    assert {row["exercise"] for row in found} == set(course.exercises)
+    assert all(list(row) == FIELDS for row in found)
+    assert sum(float(str(row["max_points"])) for row in found) == pytest.approx(100)
+
+
+def test_the_reference_passes(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = rows(say(capsys, "check", "u1", "u3::relu", "--impl", "solutions", "--json"))
+    assert {row["verdict"] for row in found} == {"passed"}
+    assert {row["unit"] for row in found} == {"u1_statistics", "u3_activations"}
+    assert all(row["points"] == row["max_points"] for row in found)
+
+
+def test_a_wrong_answer_in_a_file(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.py").write_text("def variance(t):\n    return t.var()\n")
+    found = rows(say(capsys, "check", "variance", "mean", "--impl", "mine.py", "--json", "--seed", "1", code=1))
+    verdicts = {row["exercise"]: row["verdict"] for row in found}
+    assert verdicts == {"variance": "wrong", "mean": "not started"}
+    text = say(capsys, "check", "variance", "--impl", "mine.py", "--seed", "1", code=1)
+    assert "✗ variance: wrong" in text
+    assert "goodinit check --seed 1" in text
+    assert "0 of 1 points" in text
+
+
+def test_every_check_is_shown_when_asked(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = say(capsys, "check", "variance", "--impl", "solutions", "-v")
+    assert "✓ variance_value" in text
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["check", "batchnorm"], "there is no unit or exercise 'batchnorm' (did you mean 'batch_norm'?)"),
+        (["check", "--impl", "nowhere"], "there is no file or folder nowhere"),
+        (["check", "--impl", "course.toml"], "neither a folder nor a .py file nor a notebook"),
+        (["hint", "u1"], "`goodinit hint` takes one exercise; u1 has mean, variance"),
+        (["hint", "men"], "did you mean 'mean'?"),
+        (["reset", "u11"], "there is no unit or exercise 'u11'"),
+    ],
+)
+def test_wrong_words(checkout: Path, capsys: pytest.CaptureFixture[str], args: list[str], sentence: str) -> None:
+    text = say(capsys, *args, code=2)
+    assert sentence in text
+    assert len(text.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("word", "near"), [("chek", "check"), ("trian", "train")])
+def test_a_wrong_command(capsys: pytest.CaptureFixture[str], word: str, near: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([word])
+    assert stopped.value.code == 2
+    assert f"did you mean {near!r}?" in capsys.readouterr().err
+
+
+def test_where_am_i(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = say(capsys)
+    assert "Next: mean (not started), exercises/u1_statistics.py:" in text
+    assert "Stuck? goodinit hint mean" in text
+
+
+def test_hints_come_one_by_one(checkout: Path, course: Course, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, hint in enumerate(course.exercises["lerp"].hints, start=1):
+        assert say(capsys, "hint", "lerp") == f"Hint {number} of 3 for lerp: {hint}\n"
+    text = say(capsys, "hint", "lerp")
+    assert "All 3 hints for lerp have been given" in text
+    assert "goodinit solution lerp" in text
+    assert say(capsys, "hint", "lerp", "--again").count("Hint ") == 3
+
+
+def test_reset_of_one_exercise_keeps_the_others(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("exercises/u1_statistics.py")
+    stub = path.read_text()
+    mean = stub.replace(
+        'raise NotImplementedError("mean: replace this line with your own")', "return t.sum() / t.numel()"
+    )
+    both = mean.replace('raise NotImplementedError("variance: replace this line with your own")', "return t.var()")
+    path.write_text(both)
+    text = say(capsys, "reset", "variance")
+    assert path.read_text() == mean
+    backup = next(line for line in text.splitlines() if "kept in" in line).rpartition(" ")[2]
+    assert Path(backup).read_text() == both
+    say(capsys, "reset", "u1")
+    assert path.read_text() == stub
+    assert "already as it was given" in say(capsys, "reset", "u1")
+
+
+def test_reset_of_a_method(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("exercises/u8_optimizers.py")
+    stub = path.read_text()
+    done = stub.replace('raise NotImplementedError("weight_decay: replace this line with your own")', "p.data *= 0.5")
+    assert done != stub
+    path.write_text(done)
+    say(capsys, "reset", "weight_decay")
+    assert path.read_text() == stub
+
+
+def test_reset_of_a_broken_file(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("exercises/u1_statistics.py")
+    stub = path.read_text()
+    path.write_text("def mean(:\n")
+    text = say(capsys, "reset", "mean", code=2)
+    assert "SyntaxError" in text
+    assert "goodinit reset u1" in text
+    assert path.read_text() == "def mean(:\n"
+    say(capsys, "reset", "u1")
+    assert path.read_text() == stub
+
+
+@pytest.mark.parametrize("columns", ["60", "140"])
+def test_the_solution_stands_beside_the_students_code(
+    checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    text = say(capsys, "solution", "variance")
+    assert "yours: exercises/u1_statistics.py" in text
+    assert "mean((t - mean(t)) ** 2)" in text
+    assert "NotImplementedError" in text
+    assert "BEGIN SOLUTION" not in text
+    assert max(len(line) for line in text.splitlines()) <= int(columns)
+
+
+def test_derived_files_are_in_step(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(["build", "--check"]) == 0, capsys.readouterr().err
+
+
+def test_a_build_does_not_overwrite_work(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("exercises/u1_statistics.py")
+    work = path.read_text() + "\nmine = 1\n"
+    path.write_text(work)
+    assert "holds work that a build would overwrite" in say(capsys, "build", code=2)
+    assert path.read_text() == work
+    assert main(["build", "--check"]) == 1
+    say(capsys, "build", "--force")
+    assert path.read_text() != work
+
+
+def test_doctor(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = say(capsys, "doctor")
+    assert "torch" in text
+    assert "dataset" in text
+    assert "51 exercises" in text
+
+
+def test_outside_a_course_the_installed_one_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "passed" in say(capsys, "check", "mean", "--impl", "solutions", "--json")
+
+
+def shell(folder: Path, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "grading.cli", *args],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_without_a_home_and_without_write_permission(checkout: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")}
+    for folder, _, _ in os.walk(checkout):
+        os.chmod(folder, 0o555)
+    try:
+        command = [sys.executable, "-m", "grading.cli", "check", "mean", "--impl", "solutions", "--json"]
+        if os.getuid() == 0:
+            command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command]
+        done = subprocess.run(
+            command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+    finally:
+        for folder, _, _ in os.walk(checkout):
+            os.chmod(folder, 0o755)
+    if "Permission denied" in done.stderr and done.returncode == 127:
+        pytest.skip("this Python cannot be reached by another user")
+    assert done.returncode == 0, done.stderr
+    assert '"verdict": "passed"' in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error(checkout: Path) -> None:
+    command = f"{sys.executable} -m grading.cli check --json | head -n 1"
+    done = subprocess.run(["bash", "-c", command], cwd=checkout, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["verdict"] == "not started"
+
+
+def test_colours_can_be_refused(checkout: Path) -> None:
+    done = shell(checkout, "check", "u1", NO_COLOR="1", COLUMNS="60")
+    assert "\x1b[" not in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines() if "Next:" not in line) <= 60

@@ -1,0 +1,114 @@
+"""course.toml: a wrong file gives one sentence with its line; a target finds its exercises."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from grading.course import Course, CourseError, load
+
+from .conftest import ROOT
+
+GOOD = (ROOT / "course.toml").read_text(encoding="utf-8")
+
+
+def broken(tmp_path: Path, old: str, new: str, count: int = 1) -> CourseError:
+    """The error that course.toml gives after one replacement."""
+    assert old in GOOD
+    (tmp_path / "course.toml").write_text(GOOD.replace(old, new, count), encoding="utf-8")
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    with pytest.raises(CourseError) as error:
+        load(tmp_path)
+    assert "\n" not in str(error.value)
+    return error.value
+
+
+def line_of(text: str, skip: int = 0) -> int:
+    lines = [number for number, line in enumerate(GOOD.splitlines(), start=1) if line.startswith(text)]
+    return lines[skip]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        (
+            'points = 1\nrequires = ["mean"]',
+            'pionts = 1\nrequires = ["mean"]',
+            "unknown key 'pionts' (did you mean 'points'?)",
+        ),
+        ('requires = ["mean"]', 'requires = ["maen"]', "unknown prerequisite 'maen' (did you mean 'mean'?)"),
+        ('id = "variance"', 'id = "mean"', "the id 'mean' is used twice, first by exercise 'mean' in line"),
+        ("points = 1\n", 'points = "1"\n', "'points' takes a whole number, not '1'"),
+        ("points = 1\n", "points = true\n", "'points' takes a whole number, not True"),
+        ("points = 1\n", "points = 0\n", "points must be 1 or more, not 0"),
+        ("points = 1\n", "points = 2\n", "the exercises' points add up to 101, and should to 100"),
+        ("points = 1\n", "", "the key 'points' is missing"),
+        ('names = ["variance"]', "names = []", "'names' takes one function or class"),
+        ('names = ["variance"]', 'names = ["variance", "mean"]', "'names' takes one function or class"),
+        ('names = ["variance"]', "names = [1]", "'names' takes a list of strings"),
+        ('id = "u3_activations"', 'id = "u3_nothing"', "has no suite: tests/test_u3_nothing.py is missing"),
+        ('names = ["mean"]', 'names = ["mean"]\nrequires = ["mean"]', "its own prerequisite"),
+        ('names = ["mean"]', 'names = ["mean"]\nrequires = ["variance"]', "its own prerequisite"),
+        ('names = ["mean"]', 'names = ["mean"]\nrequires = ["relu"]', "its prerequisite 'relu' comes after it"),
+        ("[limits]\n", "[limits]\nimport_hours = 3\n", "unknown key 'import_hours'"),
+        ("title = ", "title = = ", "is not valid TOML"),
+    ],
+)
+def test_a_wrong_file_gives_one_sentence(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+    assert sentence in str(broken(tmp_path, old, new))
+
+
+def test_the_sentence_names_the_line(tmp_path: Path) -> None:
+    error = broken(tmp_path, 'id = "correlation"', 'id = "correlation"\ncolour = "red"')
+    line = line_of('id = "correlation"') + 1
+    assert f"line {line}:" in str(error)
+    assert "exercise 'correlation' of u1_statistics" in str(error)
+
+
+def test_a_missing_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CourseError, match=r"course.toml cannot be read"):
+        load(tmp_path)
+
+
+def test_hints_are_three(tmp_path: Path) -> None:
+    text = re.sub(r"hints = \[\n    .*\n", "hints = [\n", GOOD, count=1)
+    (tmp_path / "course.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(CourseError, match="has 2 hints, and takes 3"):
+        load(tmp_path)
+
+
+def test_the_catalogue_is_complete(course: Course) -> None:
+    assert len(course.units) == 9
+    assert len(course.exercises) == 51
+    assert sum(unit.points for unit in course.units) == 100
+    assert all(hint != "TODO" for exercise in course.exercises.values() for hint in exercise.hints)
+
+
+@pytest.mark.parametrize("target", ["u7", "u7_normalization", "u7_normalization.py"])
+def test_a_unit_by_any_of_its_names(course: Course, target: str) -> None:
+    assert [exercise.id for exercise in course.resolve(target)][:3] == ["lerp", "layer_norm", "batch_norm"]
+
+
+@pytest.mark.parametrize("target", ["batch_norm", "u7::batch_norm", "u7_normalization::batch_norm"])
+def test_an_exercise_by_any_of_its_names(course: Course, target: str) -> None:
+    assert [exercise.id for exercise in course.resolve(target)] == ["batch_norm"]
+
+
+@pytest.mark.parametrize(
+    ("target", "near"),
+    [("batchnorm", "batch_norm"), ("u7_normalisation", "u7_normalization"), ("varience", "variance")],
+)
+def test_a_wrong_word_gets_the_nearest_right_one(course: Course, target: str, near: str) -> None:
+    with pytest.raises(CourseError, match=f"did you mean '{near}'"):
+        course.resolve(target)
+
+
+def test_an_exercise_of_another_unit_is_not_found(course: Course) -> None:
+    with pytest.raises(CourseError, match="did you mean 'u7_normalization::batch_norm'"):
+        course.resolve("u6_normalization::batch_norm")
+
+
+def test_prerequisites_are_followed_to_the_end(course: Course) -> None:
+    assert course.prerequisites("correlation") == ["mean", "variance", "standard_deviation", "covariance"]

@@ -1,0 +1,209 @@
+"""Verdicts: every way in which an answer can be off gets the right one, with a sentence, and replays from its seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from grading.course import Course, Limits
+from grading.judge import Judge, SuiteError, checks_of
+from grading.subject import read_sources
+from grading.verdict import KIT_ERROR, Verdict
+from grading.verdict.render import render
+
+from .conftest import ROOT
+
+Judging = Callable[..., dict[str, Verdict]]
+
+RETURNS = {
+    "None": "came back None: is a `return` missing?",
+    "float(t.var(correction=0))": "came back as a Python float, expected a tensor",
+    "[t.var(correction=0)]": "came back as a list, expected a tensor",
+    "t.var(correction=0).numpy()": "came back as a numpy",
+    "t.var(correction=0).to(torch.float16)": "came back as torch.float16, expected torch.float",
+    "t.var(correction=0).reshape(1)": "came back with shape (1,), expected ()",
+    "t.var(correction=0) * torch.nan": "came back with nan in it",
+    "t.var()": "came back",
+}
+
+
+@pytest.mark.parametrize("expression", RETURNS)
+def test_what_comes_back_is_named(judge_text: Judging, expression: str) -> None:
+    found = judge_text(f"import torch\ndef variance(t): return {expression}\n", "variance")
+    verdict = found["variance_value"]
+    assert verdict.verdict == "wrong"
+    assert RETURNS[expression] in verdict.message
+    assert "Traceback" not in render(verdict)
+    assert "grading/" not in render(verdict)
+
+
+def test_an_error_starts_in_the_students_file(judge_text: Judging) -> None:
+    text = "def helper(t):\n    return t.reshape(-7, 7)\n\ndef variance(t):\n    return helper(t).q\n"
+    verdict = judge_text(text, "variance")["variance_value"]
+    lines = [line.strip() for line in verdict.details.splitlines()]
+    assert lines[1].startswith("raised")
+    assert lines[1].endswith("handed_in.py:5, in variance: return helper(t).q")
+    assert lines[2].endswith("handed_in.py:2, in helper: return t.reshape(-7, 7)")
+    assert lines[3].startswith("RuntimeError: ")
+
+
+def test_a_stub_is_not_started(judge_text: Judging) -> None:
+    found = judge_text('def variance(t):\n    raise NotImplementedError("variance")\n', "variance", "mean")
+    assert {verdict.verdict for verdict in found.values()} == {"not started"}
+    assert sum(verdict.points for verdict in found.values()) == 0
+    assert sum(verdict.max_points for verdict in found.values()) == pytest.approx(2)
+
+
+def test_a_module_without_forward_has_been_started(judge_text: Judging) -> None:
+    text = """
+class LayerNorm(nn.Module):
+    def __init__(self, n_filters=None, eps=1e-5):
+        super().__init__()
+"""
+    assert "wrong" in {verdict.verdict for verdict in judge_text(text, "layer_norm").values()}
+
+
+def test_an_endless_loop_ends(course: Course, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("def mean(t):\n    while True:\n        pass\n")
+    quick = replace(course, limits=Limits(check_seconds=0.5))
+    judge = Judge(quick, read_sources(course, path), read_sources(course, ROOT / "solutions"), 1)
+    (verdict,) = judge.judge([course.exercises["mean"]])
+    assert verdict.verdict == "wrong"
+    assert "mean did not finish within 0.5 s; is there a loop that never ends?" in verdict.message
+
+
+@pytest.mark.parametrize("call", ["exit()", "raise SystemExit(0)", "quit(0)"])
+def test_leaving_python_is_wrong(judge_text: Judging, call: str) -> None:
+    verdict = judge_text(f"def mean(t):\n    {call}\n", "mean")["mean_value"]
+    assert verdict.verdict == "wrong"
+    assert "SystemExit" in verdict.message
+
+
+def test_what_a_check_changes_is_gone_for_the_next(judge_text: Judging) -> None:
+    text = """
+import torch
+def mean(t):
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    torch.Tensor.var = None
+    torch.set_grad_enabled(False)
+    return t.sum() / t.numel()
+def variance(t):
+    assert torch.get_default_dtype() == torch.float32 and torch.is_grad_enabled()
+    return t.var(correction=0)
+"""
+    found = judge_text(text, "mean", "variance")
+    assert {verdict.verdict for verdict in found.values()} == {"passed"}
+
+
+def test_ten_thousand_lines_do_not_reach_the_reader(judge_text: Judging, capfd: pytest.CaptureFixture[str]) -> None:
+    text = "def mean(t):\n    for n in range(10_000):\n        print('line', n)\n    return t.sum() / t.numel()\n"
+    assert judge_text(text, "mean")["mean_value"].verdict == "passed"
+    out, err = capfd.readouterr()
+    assert out == err == ""
+
+
+def test_a_seed_replays_a_verdict_word_for_word(judge_text: Judging) -> None:
+    text = "def variance(t):\n    return t.var()\n"
+    once, again = (judge_text(text, "variance", seed=5) for _ in range(2))
+    assert once == again
+
+
+def test_numbers_do_not_depend_on_what_else_runs(judge_text: Judging) -> None:
+    text = "def covariance(x, y):\n    return (x * y).mean()\ndef mean(t):\n    return t.sum() / t.numel()\n"
+    alone = judge_text(text, "covariance", seed=7)
+    among = judge_text(text, "mean", "covariance", seed=7)
+    assert {check: among[check] for check in alone} == alone
+
+
+def test_another_seed_draws_other_numbers(judge_text: Judging) -> None:
+    text = """
+seen = []
+def mean(t):
+    seen.append(t.sum())
+    if len(seen) > 10:
+        raise ValueError(f"the sixth sum was {seen[5]}")
+    return t.sum() / t.numel()
+"""
+    messages = {judge_text(text, "mean", seed=seed)["mean_value"].message for seed in range(3)}
+    assert len(messages) == 3
+
+
+def test_points_of_a_unit_add_up(course: Course, judge_text: Judging) -> None:
+    text = (ROOT / "solutions" / "u1_statistics.py").read_text(encoding="utf-8")
+    found = judge_text(text, *(e.id for e in course.by_unit["u1_statistics"].exercises), name="u1_statistics.py")
+    assert sum(v.points for v in found.values()) == pytest.approx(course.by_unit["u1_statistics"].points)
+
+
+def test_the_capstone_waits_for_own_pieces(judge_text: Judging) -> None:
+    text = "def train(model, dls, epochs, lr):\n    return None\n"
+    found = judge_text(text, "train")
+    assert {verdict.verdict for verdict in found.values()} == {"blocked"}
+    assert "waits for" in next(iter(found.values())).message
+
+
+def test_a_check_that_fails_on_the_reference_too_is_our_error(course: Course, judge_text: Judging) -> None:
+    path = ROOT / "solutions"
+    judge = Judge(course, read_sources(course, path), read_sources(course, path), 1)
+    check = judge.checks("mean")[0]
+
+    def impossible(mean: object) -> None:
+        """The mean of nothing is something."""
+        raise RuntimeError("the suite is at fault")
+
+    ours = replace(check, name="impossible", function=impossible, fixtures=("mean",))
+    assert judge.run(ours).verdict == KIT_ERROR
+
+
+class Suite:
+    """A made-up suite module: `checks_of` reads its functions."""
+
+    def __init__(self, *functions: Callable[..., None]) -> None:
+        self.__name__ = "made_up"
+        for function in functions:
+            function.__module__ = "made_up"
+            setattr(self, function.__name__, function)
+
+
+def refused(course: Course, function: Callable[..., None]) -> str:
+    with pytest.raises(SuiteError) as error:
+        checks_of(course, course.by_unit["u1_statistics"], Suite(function))  # type: ignore[arg-type]
+    return str(error.value)
+
+
+def test_suites_keep_their_rules(course: Course) -> None:
+    def test_two(mean: object, variance: object) -> None:
+        """Says two things at once."""
+
+    def test_none(t: object) -> None:
+        """Judges nothing."""
+
+    def test_silent(mean: object) -> None: ...
+
+    @pytest.mark.parametrize("n", [1, 2])
+    def test_many(mean: object, n: int) -> None:
+        """Is several checks."""
+
+    def test_lonely(mean: object) -> None:
+        """Leaves the other exercises without a check."""
+
+    assert "must take exactly one" in refused(course, test_two)
+    assert "must take exactly one" in refused(course, test_none)
+    assert "has no docstring" in refused(course, test_silent)
+    assert "is parametrized" in refused(course, test_many)
+    assert "has no check for variance" in refused(course, test_lonely)
+
+
+def test_a_right_answer_may_be_written_differently(judge_text: Judging) -> None:
+    text = """
+import torch
+def variance(t):
+    values = t.double().flatten().tolist()
+    centre = sum(values) / len(values)
+    return torch.tensor(sum((v - centre) ** 2 for v in values) / len(values), dtype=t.dtype)
+"""
+    assert {v.verdict for v in judge_text(text, "variance").values()} == {"passed"}

@@ -1,0 +1,160 @@
+"""pytest as a student meets it: run in a process of its own on a copy of the exercises, and read from its output."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what a student clones, without the machinery, which is installed."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("exercises", "solutions", "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("course.toml", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def run_pytest(folder: Path, *args: str, code: int | None = 0, **environment: str) -> str:
+    """The output of one pytest run in `folder`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *args],
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "80", **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    text = done.stdout + done.stderr
+    assert "INTERNALERROR" not in text, text
+    assert "Traceback" not in text, text
+    assert code is None or done.returncode == code, text
+    return text
+
+
+def fill_in(folder: Path, unit: str, old: str, new: str) -> None:
+    """Edits an exercise as a student would."""
+    path = folder / "exercises" / f"{unit}.py"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+VARIANCE = 'raise NotImplementedError("variance: replace this line with your own")'
+MEAN = 'raise NotImplementedError("mean: replace this line with your own")'
+
+
+def test_fresh_stubs_are_no_failure(checkout: Path) -> None:
+    text = run_pytest(checkout)
+    assert re.search(r"all 7 not started\s+0/9", text)
+    assert re.search(r"0 of \d+ points. Next: mean \(not started\), exercises/u1_statistics.py:\d+", text)
+    assert re.search(r"\d+ not started in", text)
+    assert "1 slow check(s) left out" in text
+    assert "failed" not in text
+
+
+def test_a_wrong_answer_is_explained(checkout: Path, tmp_path: Path) -> None:
+    shutil.copytree(checkout, tmp_path / "mine")
+    fill_in(tmp_path / "mine", "u1_statistics", MEAN, "return t.sum() / t.numel()")
+    fill_in(tmp_path / "mine", "u1_statistics", VARIANCE, "return t.var()")
+    text = run_pytest(tmp_path / "mine", "-k", "variance_example or mean_value", "--seed", "4", code=1)
+    assert "variance: The variance of 1, 2, 4, 18 is 47.1875." in text
+    assert re.search(r"called +variance\(\[1, 2, 4, 18\]\)", text)
+    assert re.search(r"came back +tensor\(62.9167\)", text)
+    assert re.search(r"expected +tensor\(47.1875\)", text)
+    assert "pytest --seed 4 -k variance_example" in text
+    assert "grading" not in text.replace("(grading", "")
+    assert "exercises/u1_statistics.py" in text
+
+
+def test_a_broken_file_is_that_units_verdict(checkout: Path, tmp_path: Path) -> None:
+    shutil.copytree(checkout, tmp_path / "mine")
+    fill_in(tmp_path / "mine", "u1_statistics", MEAN, "return (")
+    fill_in(tmp_path / "mine", "u3_activations", "# %%\nimport", "# %%\n1 / 0\nimport")
+    text = run_pytest(tmp_path / "mine", "--tb=short", code=1)
+    assert re.search(r"exercises/u1_statistics.py:\d+: SyntaxError", text)
+    assert re.search(r"exercises/u3_activations.py:\d+: importing the file raised\s+ZeroDivisionError", text)
+    assert re.search(r"u1_statistics +all 7 wrong +0/9", text)
+    assert re.search(r"u2_initialization +all 8 not started", text)
+    assert re.search(r"u7_normalization +all 5 not started", text)
+
+
+@pytest.mark.parametrize("impl", ["solutions", "{root}/solutions", "{root}/solutions/u1_statistics.py"])
+def test_another_implementation(checkout: Path, impl: str) -> None:
+    text = run_pytest(checkout, "tests/test_u1_statistics.py", "--impl", impl.format(root=checkout))
+    assert re.search(r"u1_statistics +all 7 passed +9/9", text)
+
+
+def test_a_missing_implementation_is_one_sentence(checkout: Path) -> None:
+    text = run_pytest(checkout, "--impl", "nowhere", code=4)
+    assert "there is no file or folder" in text
+    assert len(text.splitlines()) < 6
+
+
+def test_a_wrong_course_file_is_one_sentence(checkout: Path, tmp_path: Path) -> None:
+    shutil.copytree(checkout, tmp_path / "mine")
+    path = tmp_path / "mine" / "course.toml"
+    path.write_text(path.read_text(encoding="utf-8").replace("points =", "pionts =", 1), encoding="utf-8")
+    text = run_pytest(tmp_path / "mine", code=4)
+    assert re.search(r"course.toml, line \d+: .*did you mean 'points'", text)
+
+
+def test_side_by_side_finds_the_same(checkout: Path) -> None:
+    arguments = ("tests/test_u1_statistics.py", "tests/test_u3_activations.py", "--impl", "solutions", "--seed", "3")
+    alone = run_pytest(checkout, *arguments)
+    beside = run_pytest(checkout, *arguments, "-n", "2")
+    points = re.compile(r"u\d_\w+ +all \d passed +\d+/\d+")
+    assert points.findall(alone) == points.findall(beside) != []
+    assert "seed 3" in alone
+    assert "seed 3" in beside
+
+
+def test_keyword_first_failure_and_last_failed(checkout: Path, tmp_path: Path) -> None:
+    shutil.copytree(checkout, tmp_path / "mine")
+    fill_in(tmp_path / "mine", "u1_statistics", VARIANCE, "return t.var()")
+    arguments = ("-o", "cache_dir=.cache", "-p", "cacheprovider")
+    text = run_pytest(tmp_path / "mine", *arguments, "-k", "variance and not shortcut", "-x", code=1)
+    assert "stopping after 1 failures" in text
+    text = run_pytest(tmp_path / "mine", *arguments, "--lf", code=1)
+    assert re.search(r"1 failed", text)
+    text = run_pytest(tmp_path / "mine", "-k", "covariance")
+    assert "covariance" in text
+
+
+def test_collection_is_stable_for_editors(checkout: Path) -> None:
+    once = run_pytest(checkout, "--collect-only", "-q").splitlines()
+    again = run_pytest(checkout, "--collect-only", "-q").splitlines()
+    tests = [line for line in once if "::" in line]
+    assert tests == [line for line in again if "::" in line]
+    name = next(line for line in tests if "test_mean_value" in line)
+    assert "1 not started" in run_pytest(checkout, name)
+
+
+def test_what_a_student_prints_is_cut(checkout: Path, tmp_path: Path) -> None:
+    shutil.copytree(checkout, tmp_path / "mine")
+    noisy = "for n in range(10_000): print('line', n)\n    return t.var()"
+    fill_in(tmp_path / "mine", "u1_statistics", VARIANCE, noisy)
+    text = run_pytest(tmp_path / "mine", "-k", "variance_example", code=1)
+    assert "lines left out)" in text
+    assert "line 9999" in text
+    assert len(text.splitlines()) < 80
+
+
+@pytest.mark.parametrize("environment", [{"COLUMNS": "60"}, {"NO_COLOR": "1", "FORCE_COLOR": ""}])
+def test_narrow_and_colourless_terminals(checkout: Path, environment: dict[str, str]) -> None:
+    text = run_pytest(checkout, "tests/test_u1_statistics.py", **environment)
+    assert "\x1b[" not in text
+    assert "u1_statistics" in text
+    summary = text[text.index(" goodinit ===") :].splitlines()
+    assert max(len(line.rstrip()) for line in summary if "Next:" not in line) <= 80

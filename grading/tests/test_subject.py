@@ -1,0 +1,300 @@
+"""Subjects: what is read, how a student's exercise is put among pieces that work, and what a file may not break."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from grading.course import Course, Limits
+from grading.subject import (
+    Broken,
+    ImplError,
+    Source,
+    Subject,
+    SubjectError,
+    TimeExpired,
+    preserved_state,
+    read_source,
+    read_sources,
+    time_limit,
+)
+from grading.verdict import Verdict
+
+from .conftest import ROOT
+
+Judging = Callable[..., dict[str, Verdict]]
+
+
+def subject(course: Course, path: Path) -> Subject:
+    return Subject(course, read_sources(course, path), read_sources(course, ROOT / "solutions"))
+
+
+def notebook(path: Path, *cells: str) -> Path:
+    code = [
+        {"cell_type": "code", "metadata": {}, "execution_count": None, "outputs": [], "id": f"c{n}", "source": cell}
+        for n, cell in enumerate(cells)
+    ]
+    path.write_text(json.dumps({"cells": code, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}), encoding="utf-8")
+    return path
+
+
+# -- reading
+
+
+def test_a_folder_without_unit_files_is_refused(course: Course, tmp_path: Path) -> None:
+    with pytest.raises(ImplError, match="holds no file of this course"):
+        read_sources(course, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "nowhere.py"])
+def test_a_missing_path_is_refused(course: Course, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ImplError, match="there is no file or folder"):
+        read_sources(course, tmp_path / name)
+
+
+def test_another_kind_of_file_is_refused(course: Course, tmp_path: Path) -> None:
+    (tmp_path / "u1.txt").write_text("")
+    with pytest.raises(ImplError, match="neither a folder nor"):
+        read_sources(course, tmp_path / "u1.txt")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"def variance(t:\n", "SyntaxError"),
+        (b"def variance(t):\nreturn t\n", "SyntaxError"),
+        (b"return 3\n", "SyntaxError"),
+        (b"\xff\xfe\x00", "cannot be read"),
+        (b"x = 1\x00", ""),
+        (b"(" * 5000, ""),
+    ],
+)
+def test_a_file_that_is_no_python_is_broken_and_not_an_error(
+    course: Course, tmp_path: Path, content: bytes, problem: str
+) -> None:
+    path = tmp_path / "u1_statistics.py"
+    path.write_bytes(content)
+    source = read_source(course, path)
+    assert isinstance(source, Broken)
+    assert problem in source.problem
+    assert "\n" not in source.problem
+
+
+def test_imported_names_are_not_definitions(course: Course, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("from solutions.u1_statistics import variance\nmean = lambda t: t.sum() / t.numel()\n")
+    source = read_sources(course, path).loose
+    assert isinstance(source, Source)
+    assert source.defines(course.exercises["mean"])
+    assert not source.defines(course.exercises["variance"])
+
+
+def test_a_notebook_is_read_without_its_magics(course: Course, tmp_path: Path) -> None:
+    path = notebook(
+        tmp_path / "u1_statistics.ipynb",
+        "%matplotlib inline\n!pip list\nimport torch",
+        "def mean(t):\n    return t.sum() / t.numel()",
+    )
+    one = subject(course, path)
+    assert one.exercise(course.exercises["mean"])(torch.tensor([1.0, 3.0])) == 2
+    assert one.locate(course.exercises["mean"]).endswith("u1_statistics.ipynb, cell 2, line 1")
+
+
+def test_a_damaged_notebook_is_broken(course: Course, tmp_path: Path) -> None:
+    (tmp_path / "u1_statistics.ipynb").write_text('{"cells": [')
+    assert isinstance(read_source(course, tmp_path / "u1_statistics.ipynb"), Broken)
+
+
+# -- putting an exercise among pieces that work
+
+
+def test_a_wrong_prerequisite_is_replaced_by_the_reference(judge_text: Judging) -> None:
+    text = """
+import torch
+def mean(t): return t.sum() / (t.numel() + 1)
+def variance(t): return mean((t - mean(t)) ** 2)
+"""
+    found = judge_text(text, "mean", "variance", name="u1_statistics.py")
+    assert found["mean_value"].verdict == "wrong"
+    assert found["variance_value"].verdict == "passed"
+    assert found["variance_value"].borrowed == ("mean",)
+
+
+def test_a_right_prerequisite_is_the_students_own(judge_text: Judging) -> None:
+    text = """
+import torch
+calls = []
+def mean(t):
+    calls.append(1)
+    return t.sum() / t.numel()
+def variance(t):
+    before = len(calls)
+    result = mean((t - mean(t)) ** 2)
+    assert len(calls) == before + 2
+    return result
+"""
+    found = judge_text(text, "variance", name="u1_statistics.py")
+    assert {verdict.verdict for verdict in found.values()} == {"passed"}
+    assert found["variance_value"].borrowed == ()
+
+
+def test_a_method_beside_a_stub_is_judged_on_its_own(course: Course, judge_text: Judging) -> None:
+    stub = (ROOT / "exercises" / "u8_optimizers.py").read_text(encoding="utf-8")
+    solution = (ROOT / "solutions" / "u8_optimizers.py").read_text(encoding="utf-8")
+    tail = solution[solution.index("class Momentum") :]
+    text = stub[: stub.index("class Momentum")] + tail
+    found = judge_text(text, "sgd", "weight_decay", "momentum", name="u8_optimizers.py")
+    states = {
+        exercise: {v.verdict for v in found.values() if v.exercise == exercise} for exercise in ("sgd", "momentum")
+    }
+    assert states == {"sgd": {"not started"}, "momentum": {"passed"}}
+
+
+def test_a_loose_file_need_not_repeat_what_is_given(judge_text: Judging) -> None:
+    text = "def correlation(x, y):\n    return covariance(x, y) / (standard_deviation(x) * standard_deviation(y))\n"
+    assert {v.verdict for v in judge_text(text, "correlation").values()} == {"passed"}
+
+
+def test_a_loose_file_is_not_given_what_it_is_to_write(judge_text: Judging) -> None:
+    text = "given = variance\ndef variance(t):\n    return given(t)\n"
+    found = judge_text(text, "variance")
+    assert {verdict.verdict for verdict in found.values()} == {"wrong"}
+    assert "NameError: name 'variance' is not defined" in found["variance_value"].message
+
+
+@pytest.mark.parametrize("package", ["exercises.", "solutions.", ".", ""])
+def test_units_import_each_other_however_they_are_called(judge_text: Judging, package: str) -> None:
+    text = f"from {package}u1_statistics import mean\ndef variance(t):\n    return mean((t - mean(t)) ** 2)\n"
+    assert {v.verdict for v in judge_text(text, "variance").values()} == {"passed"}
+
+
+# -- files that do not load
+
+CRASHES = {
+    "import torch\n1 / 0\ndef mean(t): return t.mean()\n": ":2: importing the file raised ZeroDivisionError",
+    "import nothing_of_this_name\ndef mean(t): return t.mean()\n": ":1: importing the file raised ModuleNotFoundError",
+    "import sys\nsys.exit(0)\ndef mean(t): return t.mean()\n": ":2: the file stops Python when it is imported",
+    "def mean(t: return\n": ":1: SyntaxError",
+    "while True: pass\ndef mean(t): return t.mean()\n": ":1: the file was still running after 0.5 s",
+    "def mean(t): return t.mean()\nmean = 3\n": "`mean` is a int, expected a function or a class",
+    "def mean(t): return t.mean()\ndel mean\n": "`mean` is gone after",
+}
+
+
+@pytest.mark.parametrize("text", CRASHES)
+def test_a_file_that_does_not_load_says_where(course: Course, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "u1_statistics.py"
+    path.write_text(text)
+    quick = replace(course, limits=Limits(import_seconds=0.5))
+    one = subject(quick, path)
+    started = time.monotonic()
+    for _ in range(2):
+        with pytest.raises(SubjectError) as error:
+            one.exercise(course.exercises["mean"])
+        assert CRASHES[text] in str(error.value)
+        assert error.value.started
+    assert time.monotonic() - started < 5
+
+
+def test_a_broken_unit_leaves_the_others_alone(course: Course, tmp_path: Path) -> None:
+    (tmp_path / "u4_learner.py").write_text("def oops(:\n")
+    (tmp_path / "u5_hooks.py").write_text((ROOT / "solutions" / "u5_hooks.py").read_text(encoding="utf-8"))
+    one = subject(course, tmp_path)
+    assert one.exercise(course.exercises["hooks_callback"]).__name__ == "HooksCallback"
+    with pytest.raises(SubjectError, match="SyntaxError"):
+        one.exercise(course.exercises["callback"])
+
+
+@pytest.mark.parametrize(
+    ("definition", "missing"),
+    [
+        ("def normalize(x, mean=None): return x", "the parameter `std` is missing"),
+        ("def normalize(x): return x", "the parameter `mean` is missing"),
+        ("def normalize(): return 1", "the parameter `x` is missing"),
+        ("def normalize(x, mean, std): return x", "missing a required argument: 'mean'"),
+    ],
+)
+def test_a_missing_parameter_is_named(course: Course, tmp_path: Path, definition: str, missing: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(definition + "\n")
+    with pytest.raises(SubjectError) as error:
+        subject(course, path).exercise(course.exercises["normalize"])
+    assert missing in str(error.value)
+    assert "its signature is normalize(x, mean=None, std=None)" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "definition", ["def normalize(*a, **k): return 1", "def normalize(data, mean=0, std=1, eps=0): ..."]
+)
+def test_a_wider_signature_is_accepted(course: Course, tmp_path: Path, definition: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(definition + "\n")
+    assert callable(subject(course, path).exercise(course.exercises["normalize"]))
+
+
+# -- what a file changes around itself
+
+TAMPERING = """
+import builtins, os, random, sys, torch, warnings
+random.seed(0); torch.manual_seed(0)
+torch.set_default_dtype(torch.float64)
+torch.set_grad_enabled(False)
+torch.set_num_threads(1)
+torch.mean = None
+torch.Tensor.sum = None
+builtins.len = lambda x: 0
+sys.stdout = None
+os.environ["HOME"] = "gone"
+sys.path.clear()
+def mean(t): return t.flatten().double().cumsum(0)[-1].to(t.dtype) / t.numel()
+"""
+
+
+def test_what_a_file_changes_stays_in_it(course: Course, tmp_path: Path) -> None:
+    path = tmp_path / "u1_statistics.py"
+    path.write_text(TAMPERING)
+    before = (torch.mean, torch.Tensor.sum, len, torch.get_default_dtype(), torch.is_grad_enabled(), os.environ["PATH"])
+    states = random.getstate(), torch.random.get_rng_state(), torch.get_num_threads(), os.environ.get("HOME")
+    subject(course, path).exercise(course.exercises["mean"])
+    after = (torch.mean, torch.Tensor.sum, len, torch.get_default_dtype(), torch.is_grad_enabled(), os.environ["PATH"])
+    assert before == after
+    assert states[0] == random.getstate()
+    assert torch.equal(states[1], torch.random.get_rng_state())
+    assert states[2:] == (torch.get_num_threads(), os.environ.get("HOME"))
+
+
+def test_state_is_preserved_also_after_an_error(tmp_path: Path) -> None:
+    folder = os.getcwd()
+    with pytest.raises(ValueError, match="x"), preserved_state():
+        torch.set_default_dtype(torch.float64)
+        os.chdir(tmp_path)
+        raise ValueError("x")
+    assert torch.get_default_dtype() == torch.float32
+    assert os.getcwd() == folder
+
+
+def test_time_runs_out_also_for_code_that_catches_everything() -> None:
+    started = time.monotonic()
+    with pytest.raises(TimeExpired), time_limit(0.2):
+        while True:
+            try:
+                while True:
+                    pass
+            except BaseException:
+                if time.monotonic() - started > 0.5:
+                    raise
+    assert time.monotonic() - started < 5
+
+
+def test_time_that_suffices_leaves_no_trace() -> None:
+    with time_limit(0.2):
+        pass
+    time.sleep(0.3)

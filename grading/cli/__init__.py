@@ -166,6 +166,12 @@ def _run_train(course: Course, args: argparse.Namespace) -> int:
     return run(course, args)
 
 
+def _run_demo(course: Course, args: argparse.Namespace) -> int:
+    from ._demo import demo
+
+    return demo(course, args)
+
+
 def _run_doctor(course: Course, args: argparse.Namespace) -> int:
     from ._doctor import doctor
 
@@ -180,5 +186,6 @@ COMMANDS: dict[str, Command] = {
     "reset": Command("back to the stub; your work is kept in a backup", _solution, _run_reset),
     "train": Command("the capstone and the lesson's table, on your code or the reference", _train, _run_train),
     "build": Command("derive exercises/ from solutions/", _build, _run_build),
+    "demo": Command("the whole way in a few minutes, on the reference", lambda parser: None, _run_demo),
     "doctor": Command("what this machine can do", lambda parser: None, _run_doctor),
 }

@@ -15,6 +15,9 @@ from ._places import Places
 FILE = "course.toml"
 POINTS_IN_ALL = 100
 HINTS_PER_EXERCISE = 3
+NOUNS: dict[type, str] = {
+    str: "a string", int: "a whole number", float: "a number", bool: "true or false", list: "a list", dict: "a table",
+}  # fmt: skip
 
 
 class CourseError(Exception):
@@ -243,7 +246,7 @@ class _Reader:
                 self.fail(place, key, f"{name}: unknown key {key!r}{did_you_mean(key, known)}")
             wanted: Any = (int, float) if known[key] is float else known[key]
             if not isinstance(value, wanted) or (isinstance(value, bool) and known[key] is not bool):
-                self.fail(place, key, f"{name}: {key!r} takes a {known[key].__name__}, not {value!r}")
+                self.fail(place, key, f"{name}: {key!r} takes {NOUNS[known[key]]}, not {value!r}")
         for key in required:
             if key not in table:
                 self.fail(place, None, f"{name}: the key {key!r} is missing")

@@ -1,9 +1,6 @@
-class DataError(Exception): ...
+"""Where garments come from: Fashion-MNIST from a folder, Debian or the Hub, or drawn ones where there is none."""
 
+from ._garments import Garments, garments
+from ._sources import DataError, Source, fashion_mnist, find_source
 
-def find_source(x):
-    raise DataError("todo")
-
-
-def garments(folder):
-    return None
+__all__ = ["DataError", "Garments", "Source", "fashion_mnist", "find_source", "garments"]

@@ -6,9 +6,8 @@ import copy
 import hashlib
 import io
 import random
-from collections.abc import Callable, Iterable
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
 import hypothesis
@@ -16,6 +15,7 @@ import torch
 from hypothesis import HealthCheck, Phase
 from hypothesis.errors import Flaky, HypothesisException
 
+from grading.bugs import Diagnosis, Run, diagnose, load_bugs
 from grading.course import Course, Exercise
 from grading.subject import Sources, Subject, SubjectError, TimeExpired, preserved_state, time_limit
 from grading.verdict import (
@@ -27,12 +27,15 @@ from grading.verdict import (
     Mismatch,
     Verdict,
     exercise_verdict,
+    observing,
     show,
 )
 
 from ._checks import Check, checks_of, load_suite
 
 EXAMPLES = 25
+# enough inputs to tell two bugs apart, few enough to replay within half a second
+RUNS_KEPT = 6
 
 # inputs follow from the seed alone: no database of earlier failures, no explicit deadline on noisy machines
 PROFILE = "goodinit"
@@ -55,14 +58,6 @@ class NotStarted(Exception):
 
 class Blocked(Exception):
     """The exercise needs others of the student's own that have not passed."""
-
-
-@dataclass
-class Run:
-    """What the latest run of a check's body was given, kept so that it can be shown and replayed."""
-
-    drawn: dict[str, Any]
-    finished: bool = False
 
 
 def fresh_seed() -> int:
@@ -96,7 +91,7 @@ class Judge:
         self.seconds = seconds
         self.verdicts: dict[str, Verdict] = {}
         self._checks: dict[str, list[Check]] = {}
-        self._runs: dict[str, Run] = {}
+        self._runs: dict[str, list[Run]] = {}
         self._resolving: set[str] = set()
 
     def checks(self, exercise: str) -> list[Check]:
@@ -178,21 +173,26 @@ class Judge:
         self._arm(check)
 
     def running(self, check: Check) -> _Running:
-        """The context in which a check's body runs: bounded in time, and without traces."""
+        """The context in which a check's body runs: bounded in time, without traces, and on record."""
+        # a drawn check runs its body many times, and records each run by itself
+        record = None if check.drawn else _recording(self._new_run(check, {}))
+        return _Running(self.seed_of(check), self._seconds(check), record)
+
+    def _seconds(self, check: Check) -> float:
         limits = self.course.limits
-        seconds = limits.slow_check_seconds if check.slow else limits.check_seconds
-        return _Running(self.seed_of(check), seconds if self.seconds else 0.0)
+        return (limits.slow_check_seconds if check.slow else limits.check_seconds) if self.seconds else 0.0
 
     def settle(self, check: Check, error: BaseException | None) -> Verdict:
         """Decides and records the verdict of a check from how its run ended."""
         exercise = self.course.exercises[check.exercise]
-        verdict, message, details = self._decide(check, error)
+        verdict, message, details, bug = self._decide(check, error)
         record = Verdict(
             unit=check.unit,
             exercise=check.exercise,
             check=check.name,
             verdict=verdict,
             message=message,
+            bug=bug,
             points=check.share if verdict == PASSED else 0.0,
             max_points=check.share,
             details=details,
@@ -256,73 +256,68 @@ class Judge:
 
         def recorded(*args: Any, **kwargs: Any) -> None:
             given = {name: value for name, value in kwargs.items() if name not in check.fixtures}
-            run = self._runs[check.name] = Run(copy.deepcopy(given))
             torch.manual_seed(seed)
-            body(*args, **kwargs)
-            run.finished = True
+            with _recording(self._new_run(check, given)):
+                body(*args, **kwargs)
 
         recorded.__wrapped__ = body  # type: ignore[attr-defined]
         if check.drawn:
             function.hypothesis.inner_test = recorded
             hypothesis.seed(seed)(function)
 
-    def _decide(self, check: Check, error: BaseException | None) -> tuple[str, str, str]:
-        """Verdict, message and details from the exception that ended a check, if one did."""
+    def _new_run(self, check: Check, given: dict[str, Any]) -> Run:
+        """A record for the next run of a check's body; the first few runs and the latest one are kept."""
+        runs = self._runs.setdefault(check.name, [])
+        del runs[RUNS_KEPT:]
+        runs.append(Run(copy.deepcopy(given)))
+        return runs[-1]
+
+    def _decide(self, check: Check, error: BaseException | None) -> tuple[str, str, str, str | None]:
+        """Verdict, message, details and the bug's name from the exception that ended a check, if one did."""
         if isinstance(error, Flaky) and isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         replay = self._replay_line(check)
         given = self._given_lines(check)
         if error is None:
-            return PASSED, check.sentence, ""
+            return PASSED, check.sentence, "", None
         if isinstance(error, NotStarted):
-            return NOT_STARTED, "not started", str(error)
+            return NOT_STARTED, "not started", str(error), None
         if isinstance(error, NotImplementedError) and self.subject.raised_by_student(error):
-            return NOT_STARTED, "not started", self.subject.explain(error)
+            return NOT_STARTED, "not started", self.subject.explain(error), None
         if isinstance(error, Blocked):
-            return BLOCKED, str(error), ""
+            return BLOCKED, str(error), "", None
         if isinstance(error, SubjectError):
-            return WRONG, str(error), ""
+            return WRONG, str(error), "", None
+        lesson = ("remember", check.lesson) if check.lesson else None
         if isinstance(error, TimeExpired):
-            seconds = f"did not finish within {error.args[0]:g} s; is there a loop that never ends?"
-            return WRONG, f"{check.sentence} {check.exercise} {seconds}", _lines(given, ("stopped", seconds), replay)
+            late = f"did not finish within {error.args[0]:g} s; is there a loop that never ends?"
+            return WRONG, f"{check.sentence} {check.exercise} {late}", _lines(given, ("stopped", late), replay), None
         if isinstance(error, HypothesisException) or self._reference_fails_too(check):
             what = f"this check of the kit failed by itself ({type(error).__name__}: {error})"
-            return KIT_ERROR, what, _lines(given, ("please", "report it; your code is not at fault"), replay)
+            return KIT_ERROR, what, _lines(given, ("please", "report it; your code is not at fault"), replay), None
         if isinstance(error, Mismatch):
-            return (
-                WRONG,
-                f"{check.sentence} {error}",
-                _lines(*self._evidence(error, given), *self._lesson(check), replay),
-            )
+            found = self._diagnosis(check)
+            likely = ("likely", found.sentence) if found else None
+            message = f"{check.sentence} {error}" + (f" {found.sentence}" if found else "")
+            details = _lines(("called", error.call), given, *_evidence(error), likely, lesson, replay)
+            return WRONG, message, details, found.bug.name if found else None
         raised = self.subject.explain(error)
-        last = raised.splitlines()[-1]
-        message = f"{check.sentence} It raised {last}"
-        return WRONG, message, _lines(given, ("raised", raised), *self._lesson(check), replay)
-
-    def _evidence(self, error: Mismatch, given: tuple[str, str] | None) -> list[tuple[str, str] | None]:
-        lines: list[tuple[str, str] | None] = [("called", error.call), given]
-        if error.problem:
-            lines.append(("problem", error.problem))
-        else:
-            lines += [("came back", show(error.got)), ("expected", show(error.want))]
-        return lines
-
-    def _lesson(self, check: Check) -> list[tuple[str, str] | None]:
-        return [("remember", check.lesson) if check.lesson else None]
+        message = f"{check.sentence} It raised {raised.splitlines()[-1]}"
+        return WRONG, message, _lines(given, ("raised", raised), lesson, replay), None
 
     def _given_lines(self, check: Check) -> tuple[str, str] | None:
-        run = self._runs.get(check.name)
-        if run is None or not run.drawn:
+        runs = self._runs.get(check.name)
+        if not runs or not runs[-1].drawn:
             return None
-        return "with", "\n".join(f"{name} = {show(value)}" for name, value in run.drawn.items())
+        return "with", "\n".join(f"{name} = {show(value)}" for name, value in runs[-1].drawn.items())
 
     def _replay_line(self, check: Check) -> tuple[str, str]:
         return "replay", f"pytest --seed {self.seed} -k {check.name}"
 
     def _reference_fails_too(self, check: Check) -> bool:
         """Whether the reference fails on the very inputs on which the student's code failed: then it is our fault."""
-        run = self._runs.get(check.name)
-        if check.drawn and (run is None or run.finished):
+        runs = self._runs.get(check.name, [])
+        if check.drawn and (not runs or runs[-1].finished):
             return True  # the inputs could not even be drawn
         if self.reference is None or check.slow:
             return False
@@ -334,8 +329,10 @@ class Judge:
 
     def replay(self, check: Check, subject: Subject) -> None:
         """Runs a check's body once more, on the inputs of its latest run, against another Subject."""
-        run = self._runs.get(check.name)
-        drawn = copy.deepcopy(run.drawn) if run else {}
+        runs = self._runs.get(check.name)
+        self._replay(check, subject, runs[-1].drawn if runs else {})
+
+    def _replay(self, check: Check, subject: Subject, drawn: dict[str, Any]) -> None:
         exercise = self.course.exercises[check.exercise]
         fixtures: dict[str, Any] = {}
         for name in check.fixtures:
@@ -346,8 +343,23 @@ class Judge:
             else:
                 fixtures[name] = self._garments(check)
         sink = _Sink()
-        with redirect_stdout(sink), redirect_stderr(sink), self.running(check):
-            check.inner(**fixtures, **drawn)
+        with redirect_stdout(sink), redirect_stderr(sink), _Running(self.seed_of(check), self._seconds(check)):
+            check.inner(**fixtures, **copy.deepcopy(drawn))
+
+    def _diagnosis(self, check: Check) -> Diagnosis | None:
+        """The known misunderstanding that explains why a check failed."""
+        runs = self._runs.get(check.name)
+        if self.reference is None or check.slow or not runs:
+            return None
+
+        def again(subject: Subject, drawn: dict[str, Any]) -> Run:
+            run = Run(drawn)
+            with suppress(Exception, SystemExit, TimeExpired), _recording(run):
+                self._replay(check, subject, drawn)
+            return run
+
+        bugs = load_bugs(self.course)[check.exercise]
+        return diagnose(self.course, self.reference.sources, bugs, runs, again)
 
     def progress(self, exercise: str) -> str:
         """The verdict of an exercise so far."""
@@ -357,20 +369,39 @@ class Judge:
 class _Running:
     """Bounds a check in time and undoes what it changes around itself."""
 
-    def __init__(self, seed: int, seconds: float) -> None:
-        self.seed, self.limit = seed, time_limit(seconds)
-        self.state = preserved_state()
+    def __init__(self, seed: int, seconds: float, record: AbstractContextManager[None] | None = None) -> None:
+        self.seed = seed
+        self.contexts = [preserved_state(), time_limit(seconds), *([record] if record else [])]
 
     def __enter__(self) -> None:
-        self.state.__enter__()
-        torch.manual_seed(self.seed)
-        self.limit.__enter__()
+        self.stack = ExitStack()
+        with ExitStack() as stack:
+            for context in self.contexts:
+                stack.enter_context(context)
+            torch.manual_seed(self.seed)
+            self.stack = stack.pop_all()
 
     def __exit__(self, *error: Any) -> None:
+        self.stack.__exit__(*error)
+
+
+def _evidence(error: Mismatch) -> list[tuple[str, str]]:
+    """What came back beside what was expected."""
+    if error.problem:
+        return [("problem", error.problem)]
+    return [("came back", show(error.got)), ("expected", show(error.want))]
+
+
+@contextmanager
+def _recording(run: Run) -> Iterator[None]:
+    """Keeps in `run` what the block looks at, and how it ends."""
+    with observing() as run.observations:
         try:
-            self.limit.__exit__(*error)
-        finally:
-            self.state.__exit__(None, None, None)
+            yield
+        except BaseException as error:
+            run.error = type(error).__name__
+            raise
+        run.finished = True
 
 
 class _Sink(io.TextIOBase):

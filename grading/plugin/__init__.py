@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -55,11 +56,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(session, "goodinit-session")
 
 
-def _fixtures(course: Course) -> object:
-    """An object that holds one fixture per exercise, named like it, and those that scenarios and the capstone use."""
-
-    class Fixtures:
-        """pytest collects the fixtures among an object's attributes."""
+def _fixtures(course: Course) -> ModuleType:
+    """A module that holds one fixture per exercise, named like it, and those that scenarios and the capstone use."""
 
     def provide(name: str) -> Any:
         @pytest.fixture(name=name)
@@ -71,7 +69,7 @@ def _fixtures(course: Course) -> object:
 
         return fixture
 
-    holder = Fixtures()
+    holder = ModuleType("goodinit_fixtures")
     for name in (*course.exercises, *FIXTURES):
         setattr(holder, f"provide_{name}", provide(name))
     return holder

@@ -7,7 +7,7 @@ import linecache
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from grading.course import Course, Exercise, Unit
@@ -36,6 +36,7 @@ class Source:
     shown_path: str
     tree: ast.Module
     cells: tuple[int, ...] = ()
+    units: frozenset[str] = frozenset()
     definitions: dict[str, ast.stmt] = field(default_factory=dict)
 
     def where(self, line: int) -> str:
@@ -44,6 +45,11 @@ class Source:
             return f"{self.shown_path}:{line}"
         cell = sum(first <= line for first in self.cells)
         return f"{self.shown_path}, cell {cell}, line {line - self.cells[cell - 1] + 1}"
+
+    def parsed(self, text: str) -> Source:
+        """The same module with another text; raises SyntaxError for one that is no Python."""
+        tree = _Imports(self.units).visit(ast.parse(text, filename=str(self.path)))
+        return replace(self, tree=tree, definitions=definitions(tree))
 
     def defines(self, exercise: Exercise) -> bool:
         return any(name in self.definitions for name in exercise.names)
@@ -111,19 +117,18 @@ def _read(path: Path, name: str, course: Course) -> Source | Broken:
     except (OSError, UnicodeDecodeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error) or type(error).__name__
         return Broken(f"the file cannot be read: {reason}", shown)
+    source = Source(name, path, shown, ast.Module([], []), cells, frozenset(course.by_unit))
     try:
-        tree = ast.parse(text, filename=str(path))
-        compile(tree, str(path), "exec", dont_inherit=True)
+        compile(text, str(path), "exec", dont_inherit=True)
     except SyntaxError as error:
-        place = Source(name, path, shown, ast.Module([], []), cells).where(error.lineno or 1)
+        place = source.where(error.lineno or 1)
         line = (error.text or "").strip()
         return Broken(f"SyntaxError: {error.msg}" + (f", in `{line}`" if line else ""), place)
     except (ValueError, RecursionError, MemoryError) as error:
         return Broken(f"the file is no readable Python: {error or type(error).__name__}", shown)
-    tree = _Imports(set(course.by_unit)).visit(tree)
     if cells:
         linecache.cache[str(path)] = (len(text), None, text.splitlines(keepends=True), str(path))
-    return Source(name, path, shown, tree, cells, definitions(tree))
+    return source.parsed(text)
 
 
 def _notebook(path: Path) -> tuple[str, tuple[int, ...]]:
@@ -159,7 +164,7 @@ def _cwd_exists() -> bool:
 class _Imports(ast.NodeTransformer):
     """Sends every import of a unit (`from exercises.u4_learner import ...`) to the submission's own modules."""
 
-    def __init__(self, units: set[str]) -> None:
+    def __init__(self, units: frozenset[str]) -> None:
         self.units = units
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom:

@@ -45,9 +45,7 @@ def rows(text: str) -> list[dict[str, object]]:
 Say = Callable[..., str]
 
 
-def test_a_fresh_copy_has_nothing_started(
-    checkout: Path, course: Course, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_fresh_copy_has_nothing_started(checkout: Path, course: Course, capsys: pytest.CaptureFixture[str]) -> None:
     found = rows(say(capsys, "check", "--json", code=1))
     assert {row["verdict"] for row in found} == {"not started"}
     assert {row["exercise"] for row in found} == set(course.exercises)
@@ -234,7 +232,9 @@ def test_without_a_home_and_without_write_permission(checkout: Path) -> None:
 
 def test_a_reader_that_goes_away_is_no_error(checkout: Path) -> None:
     command = f"{sys.executable} -m grading.cli check --json | head -n 1"
-    done = subprocess.run(["bash", "-c", command], cwd=checkout, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=checkout, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0
     assert done.stderr == ""
     assert json.loads(done.stdout)["verdict"] == "not started"

@@ -1,6 +1,6 @@
 """The record of one check's outcome, and how it is shown; nobody else decides what a result looks like."""
 
-from ._expect import Mismatch, expect, expect_statistic, rejects, show, unchanged
+from ._expect import Mismatch, Observation, expect, expect_statistic, observing, rejects, show, unchanged
 from ._record import (
     BLOCKED,
     DELEGATED,
@@ -22,10 +22,12 @@ __all__ = [
     "VERDICTS",
     "WRONG",
     "Mismatch",
+    "Observation",
     "Verdict",
     "exercise_verdict",
     "expect",
     "expect_statistic",
+    "observing",
     "rejects",
     "show",
     "unchanged",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +16,46 @@ TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 1e-2, torc
 # two-sided false-alarm rate of one statistical comparison; 6.5 standard errors leave room for tails heavier than normal
 FALSE_ALARM = 1e-9
 STANDARD_ERRORS = 6.5
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One value that a check looked at: what was evaluated, what came back, and what was expected."""
+
+    call: str
+    got: Any
+    want: Any
+
+
+_observations: ContextVar[list[Observation] | None] = ContextVar("observations", default=None)
+
+
+@contextmanager
+def observing() -> Iterator[list[Observation]]:
+    """Collects everything that `expect` and its like look at in the block, in order, the mismatch included."""
+    seen: list[Observation] = []
+    token = _observations.set(seen)
+    try:
+        yield seen
+    finally:
+        _observations.reset(token)
+
+
+def _observe(call: str, got: Any, want: Any) -> None:
+    seen = _observations.get()
+    if seen is not None:
+        seen.append(Observation(call, _kept(got), _kept(want)))
+
+
+def _kept(value: Any) -> Any:
+    """The value as it is now: a tensor that is written to later must not change the record."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, list | tuple):
+        return [_kept(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _kept(item) for key, item in value.items()}
+    return value
 
 
 class Mismatch(AssertionError):
@@ -42,6 +84,11 @@ def expect(
     dict of those. Floats may differ by `tol` times `scale`: `tol` follows from the dtype unless given, and `scale`
     is the largest expected magnitude unless given (a number, or a tensor that broadcasts to `want`).
     """
+    _observe(call, got, want)
+    _match(got, want, call, tol, scale)
+
+
+def _match(got: Any, want: Any, call: str, tol: float | None, scale: float | torch.Tensor | None) -> None:
     problem = _kind_problem(got, want)
     if problem:
         raise Mismatch(call, got, want, problem)
@@ -49,19 +96,20 @@ def expect(
         _expect_tensor(got, want, call, tol, scale)
     elif isinstance(want, float):
         size = scale if scale is not None else max(abs(want), 1e-12)
-        excess = _excess(abs(float(got) - want), (tol or 1e-6) * float(size))
+        excess = _excess(abs(float(got) - want), (1e-6 if tol is None else tol) * float(size))
         if float(got) != want and not (math.isnan(want) and math.isnan(got)) and not excess <= 1:
             raise Mismatch(call, got, want, excess=excess)
     elif isinstance(want, list | tuple):
         if len(got) != len(want):
             raise Mismatch(call, got, want, f"has {len(got)} entries, expected {len(want)}")
         for index, (one, other) in enumerate(zip(got, want, strict=True)):
-            expect(one, other, f"{call}[{index}]", tol=tol, scale=scale)
+            _match(one, other, f"{call}[{index}]", tol, scale)
     elif isinstance(want, dict):
         if set(got) != set(want):
-            raise Mismatch(call, sorted(got), sorted(want), f"has the keys {sorted(got)}, expected {sorted(want)}")
+            have, expected = sorted(map(str, got)), sorted(map(str, want))
+            raise Mismatch(call, have, expected, f"has the keys {have}, expected {expected}")
         for key in want:
-            expect(got[key], want[key], f"{call}[{key!r}]", tol=tol, scale=scale)
+            _match(got[key], want[key], f"{call}[{key!r}]", tol, scale)
     elif got != want:
         raise Mismatch(call, got, want)
 
@@ -96,9 +144,11 @@ def rejects(error: type[BaseException], call: str) -> Iterator[None]:
         if isinstance(raised, NotImplementedError | Mismatch):
             raise
         problem = f"raised {type(raised).__name__}, expected {error.__name__}"
+        _observe(call, type(raised).__name__, error.__name__)
         raise Mismatch(call, type(raised).__name__, error.__name__, problem) from None
     else:
         problem = f"raised nothing, expected {error.__name__}"
+        _observe(call, "no error", error.__name__)
         raise Mismatch(call, "no error", error.__name__, problem)
 
 

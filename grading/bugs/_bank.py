@@ -1,0 +1,133 @@
+"""Reads the bug bank and the variants, and puts a bug into the reference."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from grading.course import Course, Exercise
+from grading.subject import Source, Sources
+
+FOLDER = Path(__file__).parent
+REQUIRED = {"exercise", "name", "sentence", "find", "put", "caught_by"}
+OPTIONAL = {"dialect"}
+
+
+class BankError(Exception):
+    """One sentence on which entry of the bank is wrong, and how."""
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A wrong implementation, as one replacement in the reference's text.
+
+    `sentence` tells a student what was done and what it should be. `caught_by` are the checks that must catch it.
+    `dialect` names whose convention it is, where the answer is right by another one than the catalogue's.
+    """
+
+    exercise: str
+    name: str
+    sentence: str
+    find: str
+    put: str
+    caught_by: tuple[str, ...]
+    dialect: str | None = None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A right answer, or a wrong one, written as a student would write the whole of it."""
+
+    exercise: str
+    name: str
+    text: str
+
+
+@cache
+def load_bugs(course: Course) -> dict[str, tuple[Bug, ...]]:
+    """The bugs of every exercise, the simplest first; raises BankError for an entry that cannot be read."""
+    found: dict[str, list[Bug]] = {name: [] for name in course.exercises}
+    for unit in course.units:
+        path = FOLDER / "bank" / f"{unit.id}.toml"
+        try:
+            tables = tomllib.loads(path.read_text(encoding="utf-8")).get("bug", []) if path.is_file() else []
+        except tomllib.TOMLDecodeError as error:
+            raise BankError(f"{path.name} is not valid TOML: {error}") from None
+        for table in tables:
+            bug = _bug(path.name, table)
+            if course.exercises.get(bug.exercise) is None or course.exercises[bug.exercise].unit != unit.id:
+                raise BankError(
+                    f"{path.name}: bug {bug.name!r} is of {bug.exercise!r}, which is no exercise of {unit.id}"
+                )
+            if any(bug.name == other.name for other in found[bug.exercise]):
+                raise BankError(f"{path.name}: {bug.exercise} has two bugs named {bug.name!r}")
+            found[bug.exercise].append(bug)
+    return {name: tuple(bugs) for name, bugs in found.items()}
+
+
+def _bug(file: str, table: dict[str, Any]) -> Bug:
+    name = table.get("name", "(without name)")
+    unknown, missing = set(table) - REQUIRED - OPTIONAL, REQUIRED - set(table)
+    if unknown or missing:
+        problem = f"unknown key {min(unknown)!r}" if unknown else f"the key {min(missing)!r} is missing"
+        raise BankError(f"{file}: bug {name!r}: {problem}")
+    return Bug(**{**table, "caught_by": tuple(table["caught_by"])})
+
+
+def with_bug(course: Course, reference: Sources, bug: Bug) -> Sources:
+    """The reference with `bug` in it; raises BankError unless its `find` stands exactly once in the exercise."""
+    exercise = course.exercises[bug.exercise]
+    source = reference.units[exercise.unit]
+    assert isinstance(source, Source), "the reference is read and checked before it is changed"
+    lines = source.path.read_text(encoding="utf-8").splitlines(keepends=True)
+    spans = sorted(_spans(source, exercise))
+    inside = ["".join(lines[first - 1 : last]) for first, last in spans]
+    places = sum(text.count(bug.find) for text in inside)
+    if places != 1:
+        raise BankError(
+            f"bug {bug.name!r} of {bug.exercise}: its text to find stands {places} times in the reference, not once"
+        )
+    if bug.find == bug.put:
+        raise BankError(f"bug {bug.name!r} of {bug.exercise} changes nothing")
+    for (first, last), text in reversed(list(zip(spans, inside, strict=True))):
+        lines[first - 1 : last] = [text.replace(bug.find, bug.put)]
+    try:
+        changed = source.parsed("".join(lines))
+    except SyntaxError as error:
+        raise BankError(f"bug {bug.name!r} of {bug.exercise} is no Python: {error.msg}") from None
+    if ast.dump(changed.tree) == ast.dump(source.tree):
+        raise BankError(f"bug {bug.name!r} of {bug.exercise} changes nothing")
+    return replace(reference, units={**reference.units, exercise.unit: changed})
+
+
+def _spans(source: Source, exercise: Exercise) -> set[tuple[int, int]]:
+    """First and last lines of the definitions of an exercise; a bug of a method may not reach into its class."""
+    nodes = [source.definitions[name] for name in exercise.names if name in source.definitions]
+    decorators = [min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))]) for node in nodes]
+    return {(first, node.end_lineno or first) for first, node in zip(decorators, nodes, strict=True)}
+
+
+CELL = re.compile(r"^# %% (?P<exercise>\w+): (?P<name>.+)$", re.M)
+
+
+def load_variants(course: Course, folder: Path = FOLDER / "variants") -> list[Variant]:
+    """The cells `# %% exercise: name` of the files in `folder`, each the whole text of one answer.
+
+    What stands above the first cell of a file, such as imports, is put above each of its answers.
+    """
+    found = []
+    for unit in course.units:
+        path = folder / unit.file
+        if not path.is_file():
+            continue
+        preamble, *pieces = CELL.split(path.read_text(encoding="utf-8"))
+        for exercise, name, text in zip(pieces[::3], pieces[1::3], pieces[2::3], strict=True):
+            if exercise not in course.exercises:
+                raise BankError(f"{path.name}: {exercise!r} is no exercise of the course")
+            found.append(Variant(exercise, name, f"{preamble}\n{text}"))
+    return found

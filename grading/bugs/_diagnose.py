@@ -1,0 +1,105 @@
+"""Which known bug behaves like the student's code, on the inputs on which that code failed?
+
+A bug is named only when it gives the student's values on several inputs, and when those differ visibly from what
+the reference gives. No match, no guess.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from grading.course import Course
+from grading.subject import Sources, Subject
+from grading.verdict import Mismatch, Observation
+
+from ._bank import Bug, with_bug
+
+SECONDS = 0.4
+# equal to what rounding in another order of operations allows, and far from what a bug changes
+SAME = {torch.float64: 1e-9, torch.float32: 2e-5}
+
+
+@dataclass
+class Run:
+    """One run of a check's body: what it was given, what it looked at, and the kind of exception that ended it."""
+
+    drawn: dict[str, Any]
+    observations: Sequence[Observation] = ()
+    error: str | None = None
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    bug: Bug
+    sentence: str
+
+
+Replay = Callable[[Subject, dict[str, Any]], Run]
+
+
+def diagnose(
+    course: Course, reference: Sources, bugs: Iterable[Bug], runs: Sequence[Run], replay: Replay
+) -> Diagnosis | None:
+    """The simplest bug that explains all `runs` of a student's code, the failed one last; None when none does.
+
+    `replay` runs the check's body against a Subject on the inputs given. Only a wrong value is diagnosed, not an
+    exception. Where the failed check saw no more than a yes or a no, a bug is named only if no other one matches.
+    """
+    failed = runs[-1]
+    if failed.error != Mismatch.__name__ or not failed.observations:
+        return None
+    deadline = time.monotonic() + SECONDS
+    telling = isinstance(failed.observations[-1].got, torch.Tensor | float | list | dict)
+    found: list[Bug] = []
+    for bug in bugs:
+        if time.monotonic() > deadline:
+            break
+        subject = Subject(course, with_bug(course, reference, bug))
+        try:
+            if all(_alike(run, replay(subject, run.drawn)) for run in (failed, *runs[:-1])):
+                found.append(bug)
+        finally:
+            subject.close()
+        if found and telling:
+            break
+    return Diagnosis(found[0], _sentence(found[0])) if len(found) == 1 else None
+
+
+def _sentence(bug: Bug) -> str:
+    return f"{bug.sentence} (That is the convention of {bug.dialect}.)" if bug.dialect else bug.sentence
+
+
+def _alike(student: Run, bug: Run) -> bool:
+    """Whether two runs looked at the same things, saw the same values, and ended the same way."""
+    if student.error != bug.error or len(student.observations) != len(bug.observations):
+        return False
+    return all(
+        one.call == other.call and _same(one.got, other.got)
+        for one, other in zip(student.observations, bug.observations, strict=True)
+    )
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        if one.shape != other.shape or one.dtype != other.dtype:
+            return False
+        if not one.is_floating_point():
+            return torch.equal(one, other)
+        a, b = one.double(), other.double()
+        finite = torch.isfinite(b)
+        size = float(b[finite].abs().max()) if finite.any() else 1.0
+        return torch.allclose(a, b, rtol=0.0, atol=SAME.get(one.dtype, 1e-2) * size, equal_nan=True)
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-12) or (math.isnan(one) and math.isnan(other))
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    return type(one) is type(other) and bool(one == other)

@@ -8,7 +8,7 @@ ifneq ($(FASHION_MNIST_DIR),)
 export FASHION_MNIST_DIR
 endif
 
-.PHONY: setup setup-dev demo test bench lint clean
+.PHONY: setup setup-dev demo test trust bench lint clean
 
 setup: .venv/.student
 setup-dev: .venv/.dev
@@ -31,6 +31,9 @@ test: setup-dev lint
 	$(BIN)/goodinit build --check
 	$(BIN)/pytest --impl solutions --slow
 	$(BIN)/pytest grading/tests
+
+trust: setup-dev
+	$(BIN)/python -m grading.trust
 
 bench: setup-dev
 	$(BIN)/python -m grading.bench

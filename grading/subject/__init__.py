@@ -2,7 +2,7 @@
 
 from ._guard import TimeExpired, preserved_state, time_limit
 from ._local import Subject, SubjectError
-from ._sources import Broken, ImplError, Source, Sources, read_source, read_sources
+from ._sources import Broken, ImplError, Source, Sources, definitions, read_source, read_sources
 
 __all__ = [
     "Broken",
@@ -12,6 +12,7 @@ __all__ = [
     "Subject",
     "SubjectError",
     "TimeExpired",
+    "definitions",
     "preserved_state",
     "read_source",
     "read_sources",

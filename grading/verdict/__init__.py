@@ -1,6 +1,6 @@
 """The record of one check's outcome, and how it is shown; nobody else decides what a result looks like."""
 
-from ._expect import Mismatch, Observation, expect, expect_statistic, observing, rejects, show, unchanged
+from ._expect import Mismatch, Observation, expect, expect_statistic, measuring, observing, rejects, show, unchanged
 from ._record import (
     BLOCKED,
     DELEGATED,
@@ -27,6 +27,7 @@ __all__ = [
     "exercise_verdict",
     "expect",
     "expect_statistic",
+    "measuring",
     "observing",
     "rejects",
     "show",

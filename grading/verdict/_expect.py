@@ -41,6 +41,20 @@ def observing() -> Iterator[list[Observation]]:
         _observations.reset(token)
 
 
+_measured: ContextVar[list[float] | None] = ContextVar("measured", default=None)
+
+
+@contextmanager
+def measuring() -> Iterator[list[float]]:
+    """Collects by how many tolerances values are off in the block; `expect` then raises nothing and goes on."""
+    excesses: list[float] = []
+    token = _measured.set(excesses)
+    try:
+        yield excesses
+    finally:
+        _measured.reset(token)
+
+
 def _observe(call: str, got: Any, want: Any) -> None:
     seen = _observations.get()
     if seen is not None:
@@ -85,7 +99,14 @@ def expect(
     is the largest expected magnitude unless given (a number, or a tensor that broadcasts to `want`).
     """
     _observe(call, got, want)
-    _match(got, want, call, tol, scale)
+    measured = _measured.get()
+    if measured is None:
+        _match(got, want, call, tol, scale)
+        return
+    try:
+        _match(got, want, call, tol, scale)
+    except Mismatch as mismatch:
+        measured.append(mismatch.excess)
 
 
 def _match(got: Any, want: Any, call: str, tol: float | None, scale: float | torch.Tensor | None) -> None:

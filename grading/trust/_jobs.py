@@ -1,0 +1,178 @@
+"""The proofs as small jobs that worker processes take one by one; each names its subject and returns plain findings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import hypothesis
+import torch
+
+from grading.bugs import Bug, Variant, load_bugs, with_bug
+from grading.course import Course, load
+from grading.judge import PROFILE, Judge, load_suite
+from grading.subject import Sources, read_sources
+from grading.verdict import PASSED, WRONG, measuring
+
+from ._liveness import argument_names, with_perturbed_argument
+from ._mutants import mutated
+
+EXAMPLES = 25
+
+
+@dataclass(frozen=True)
+class Job:
+    """`kind` says what is proved of which exercise; `what` names the bug, variant, argument or mutant."""
+
+    kind: str
+    exercise: str
+    what: Any
+    seed: int = 0
+    seeds: int = 1
+
+
+@dataclass
+class Finding:
+    job: Job
+    good: bool
+    note: str = ""
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class _Worker:
+    course: Course
+    reference: Sources
+
+
+_worker: _Worker | None = None
+
+
+def run_jobs(
+    root: Path, jobs: Iterable[Job], *, processes: int | None = None, examples: int = EXAMPLES
+) -> Iterator[Finding]:
+    """Carries out `jobs` side by side and yields their findings in order.
+
+    `examples` is how many inputs Hypothesis draws for each check that does not say otherwise.
+    """
+    pool = ProcessPoolExecutor(
+        processes or os.cpu_count(), get_context("spawn"), initializer=_start, initargs=(root, examples)
+    )
+    with pool:
+        yield from pool.map(_carry_out, jobs, chunksize=4)
+
+
+def _start(root: Path, examples: int) -> None:
+    global _worker
+    torch.set_num_threads(1)
+    hypothesis.settings.register_profile("trust", hypothesis.settings.get_profile(PROFILE), max_examples=examples)
+    hypothesis.settings.load_profile("trust")
+    course = load(root)
+    for unit in course.units:
+        load_suite(course, unit)
+    _worker = _Worker(course, read_sources(course, root / "solutions"))
+
+
+def _carry_out(job: Job) -> Finding:
+    assert _worker is not None, "the pool starts its workers first"
+    return PROOFS[job.kind](_worker, job)
+
+
+def _verdicts(
+    worker: _Worker, sources: Sources, exercise: str, seed: int, checks: Iterable[str] = ()
+) -> dict[str, Any]:
+    judge = Judge(worker.course, sources, worker.reference, seed)
+    try:
+        found = {}
+        for check in judge.checks(exercise):
+            if not check.slow and (not checks or check.name in checks):
+                found[check.name] = judge.run(check)
+        return found
+    finally:
+        judge.close()
+
+
+def _bug(worker: _Worker, job: Job) -> Finding:
+    """A bug of the bank, in the reference, is caught by every check that is said to catch it, and named."""
+    bug: Bug = next(bug for bug in load_bugs(worker.course)[job.exercise] if bug.name == job.what)
+    found = _verdicts(worker, with_bug(worker.course, worker.reference, bug), job.exercise, job.seed, bug.caught_by)
+    missed = [name for name in bug.caught_by if name not in found or found[name].verdict != WRONG]
+    named = {verdict.bug for verdict in found.values()}
+    note = f"not caught by {', '.join(missed)}" if missed else ""
+    return Finding(job, not missed, note, {"diagnosis": _right_wrong_silent(named, job.what)})
+
+
+def _caught(worker: _Worker, job: Job) -> Finding:
+    """Which checks catch a bug: what `caught_by` should say."""
+    bug: Bug = next(bug for bug in load_bugs(worker.course)[job.exercise] if bug.name == job.what)
+    found = _verdicts(worker, with_bug(worker.course, worker.reference, bug), job.exercise, job.seed)
+    wrong = [name for name, verdict in found.items() if verdict.verdict == WRONG]
+    return Finding(job, bool(wrong), "" if wrong else "not caught", {"checks": wrong})
+
+
+def _handed_in(worker: _Worker, job: Job, seed: int) -> dict[str, Any]:
+    variant: Variant = job.what
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "handed_in.py"
+        path.write_text(variant.text, encoding="utf-8")
+        return _verdicts(worker, read_sources(worker.course, path), job.exercise, seed)
+
+
+def _variant(worker: _Worker, job: Job) -> Finding:
+    """A right answer written differently passes every check, with every seed."""
+    for seed in range(job.seed, job.seed + job.seeds):
+        for name, verdict in _handed_in(worker, job, seed).items():
+            if verdict.verdict != PASSED:
+                return Finding(job, False, f"{name}, seed {seed}: {verdict.message} {verdict.details}")
+    return Finding(job, True)
+
+
+def _rewritten(worker: _Worker, job: Job) -> Finding:
+    """A bug written anew as a whole function is caught, and is diagnosed by its own name or not at all."""
+    found = _handed_in(worker, job, job.seed)
+    caught = any(verdict.verdict == WRONG for verdict in found.values())
+    diagnosis = _right_wrong_silent({verdict.bug for verdict in found.values()}, job.what.name)
+    names = ", ".join(sorted({str(verdict.bug) for verdict in found.values() if verdict.bug}))
+    note = "not caught" if not caught else f"diagnosed as {names}" if diagnosis == "wrong" else ""
+    return Finding(job, caught and diagnosis != "wrong", note, {"diagnosis": diagnosis})
+
+
+def _right_wrong_silent(named: set[str | None], name: str) -> str:
+    others = named - {None, name}
+    return "wrong" if others else "right" if name in named else "silent"
+
+
+def _argument(worker: _Worker, job: Job) -> Finding:
+    """With one argument perturbed on its way in, some check is off by at least 100 of its tolerances."""
+    sources = with_perturbed_argument(worker.course, worker.reference, job.exercise, job.what)
+    with measuring() as excesses:
+        found = _verdicts(worker, sources, job.exercise, job.seed)
+    most = max(excesses, default=0.0)
+    crashed = [name for name, verdict in found.items() if verdict.verdict == WRONG]
+    live = most >= 100 or bool(crashed)
+    return Finding(job, live, "" if live else "no check sees it", {"excess": most, "crashed": len(crashed)})
+
+
+def _mutant(worker: _Worker, job: Job) -> Finding:
+    """A mutant that nobody wrote is killed by some check."""
+    sources = mutated(worker.course, worker.reference, job.exercise, job.what)
+    killed = any(verdict.verdict != PASSED for verdict in _verdicts(worker, sources, job.exercise, job.seed).values())
+    return Finding(job, killed, "" if killed else "survived")
+
+
+PROOFS: dict[str, Callable[[_Worker, Job], Finding]] = {
+    "bug": _bug,
+    "caught": _caught,
+    "variant": _variant,
+    "rewritten": _rewritten,
+    "argument": _argument,
+    "mutant": _mutant,
+}
+
+__all__ = ["Finding", "Job", "argument_names", "run_jobs"]

@@ -39,7 +39,13 @@ def shapes(min_dims=0, max_dims=4, min_side=1, max_side=5):
 def normal(shape, seed, *, dtype=torch.float32, offset=0.0, spread=1.0, layout="contiguous"):
     """A tensor of rounded normal numbers with the given mean and standard deviation, laid out in memory as asked."""
     shape = tuple(shape)
-    stored = shape[::-1] if layout == "transposed" else (*shape[:-1], 2 * shape[-1]) if layout == "strided" and shape else shape
+    stored = (
+        shape[::-1]
+        if layout == "transposed"
+        else (*shape[:-1], 2 * shape[-1])
+        if layout == "strided" and shape
+        else shape
+    )
     entries = torch.randn(stored, generator=generator(seed), dtype=torch.float64)
     entries = ((entries * 100).round() / 100 * spread + offset).to(dtype)
     if layout == "transposed":
@@ -48,7 +54,9 @@ def normal(shape, seed, *, dtype=torch.float32, offset=0.0, spread=1.0, layout="
 
 
 @st.composite
-def tensors(draw, shape=None, *, min_dims=0, max_dims=4, min_side=1, max_side=5, dtype=None, max_offset=4.0, max_spread=3.0):
+def tensors(
+    draw, shape=None, *, min_dims=0, max_dims=4, min_side=1, max_side=5, dtype=None, max_offset=4.0, max_spread=3.0
+):
     """Float tensors; `shape` is a tuple or a strategy, and `dtype` a fixed one, where given."""
     if shape is None:
         shape = shapes(min_dims, max_dims, min_side, max_side)

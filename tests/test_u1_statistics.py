@@ -31,7 +31,11 @@ def test_variance_value(variance, t):
 @given(dtype=dtypes())
 def test_variance_example(variance, dtype):
     """The variance of 1, 2, 4, 18 is 47.1875."""
-    expect(variance(torch.tensor([1.0, 2, 4, 18], dtype=dtype)), torch.tensor(47.1875, dtype=dtype), "variance([1, 2, 4, 18])")
+    expect(
+        variance(torch.tensor([1.0, 2, 4, 18], dtype=dtype)),
+        torch.tensor(47.1875, dtype=dtype),
+        "variance([1, 2, 4, 18])",
+    )
 
 
 @given(seed=seeds(), centre=numbers(500, 2000))
@@ -80,7 +84,9 @@ def test_variance_shortcut_in_one_pass(variance_shortcut, seed, centre):
     """
     t = centre + torch.randn(4, 250, generator=generator(seed)) * 0.01
     errors = [float(variance_shortcut(row)) - float(row.double().var(correction=0)) for row in t]
-    expect(max(abs(error) for error in errors) > 1e-3, True, "variance_shortcut(t) is off by more than 0.001 for such t")
+    expect(
+        max(abs(error) for error in errors) > 1e-3, True, "variance_shortcut(t) is off by more than 0.001 for such t"
+    )
 
 
 @given(xy=pairs(min_side=1))

@@ -492,15 +492,17 @@ def _initialised(pieces, *, layer, dtype, seed, how):
     torch.manual_seed(seed)
     module = getattr(nn, kind)(*arguments, **settings).to(dtype)
     pieces.init_weights(module, **how)
-    return {"weight": module.weight.detach(), "bias": None if module.bias is None else module.bias.detach()}
+    return {name: p.detach() for name, p in module.named_parameters()}
 
 
 def expect_initialised(got, layer, dtype, call, leak=0.0):
     """Kaiming-normal weights and zero biases; `got` is what the scenarios return of a layer."""
     shape = shape_of(layer)
+    parameters = "bias, weight" if layer[2].get("bias", True) else "weight"
+    expect(", ".join(sorted(got)), parameters, f"the names of the parameters after {call}")
     expect(got["weight"], torch.zeros(shape, dtype=dtype), f"the weight after {call}", tol=math.inf, scale=1.0)
-    bias = torch.zeros(shape[0], dtype=dtype) if layer[2].get("bias", True) else None
-    expect(got["bias"], bias, f"the bias after {call}", tol=0)
+    if "bias" in parameters:
+        expect(got["bias"], torch.zeros(shape[0], dtype=dtype), f"the bias after {call}", tol=0)
     expect_normal(got["weight"], 2 / ((1 + leak**2) * math.prod(shape[1:])), f"the weights after {call}")
 
 
@@ -581,12 +583,8 @@ def _trained_after(pieces, *, x, upstream, lr, seed):
     before = layer.weight.detach().clone()
     layer(x).backward(upstream)
     optimizer.step()
-    return {
-        "before": before,
-        "weight": layer.weight.detach(),
-        "bias": layer.bias.detach(),
-        "shared weight": twin.weight.detach(),
-    }
+    trained = {name: p.detach() for name, p in layer.named_parameters()}
+    return {"before": before, "layer": trained, "twin.weight": twin.weight.detach()}
 
 
 @given(
@@ -607,23 +605,22 @@ def test_init_weights_in_place(init_weights, beside, seed, dtype, n, n_in, n_out
     before = got["before"]
     expect(before, torch.zeros(n_out, n_in, dtype=dtype), "layer.weight after init_weights", tol=math.inf, scale=1.0)
     call = "after optimizer = SGD(layer.parameters()), init_weights(layer), backward and optimizer.step()"
-    weight, size = before - lr * upstream.T @ x, 10 + before.abs().max()
-    expect(got["weight"], weight, f"layer.weight {call}", scale=size)
-    expect(got["bias"], -lr * upstream.sum(0), f"layer.bias {call}", scale=10.0)
-    expect(got["shared weight"], weight, f"twin.weight, which is layer.weight, {call}", scale=size)
+    after = {"weight": before - lr * upstream.T @ x, "bias": -lr * upstream.sum(0)}
+    size = 10 + before.abs().max()
+    expect(got["layer"], after, f"the parameters {call}", scale=size)
+    expect(got["twin.weight"], after["weight"], f"twin.weight, which is layer.weight, {call}", scale=size)
 
 
 def _autograd_after(pieces, *, layer, dtype, seed, trained):
     kind, arguments, settings = layer
     torch.manual_seed(seed)
     module = getattr(nn, kind)(*arguments, **settings).to(dtype)
-    for (_, p), flag in zip(module.named_parameters(), trained, strict=False):
+    for p, flag in zip(module.parameters(), trained, strict=False):
         p.requires_grad_(flag)
     pieces.init_weights(module)
     parameters = dict(module.named_parameters())
     return {
-        "weight": module.weight.detach(),
-        "bias": None if module.bias is None else module.bias.detach(),
+        "values": {name: p.detach() for name, p in parameters.items()},
         "requires_grad": {name: p.requires_grad for name, p in parameters.items()},
         "is_leaf": {name: p.is_leaf for name, p in parameters.items()},
         "has a graph": {name: p.grad_fn is not None for name, p in parameters.items()},
@@ -642,11 +639,11 @@ def test_init_weights_autograd(init_weights, beside, layer, dtype, seed, trained
     got = beside(_autograd_after, layer=layer, dtype=dtype, seed=seed, trained=trained)
     names = ["weight", "bias"] if layer[2]["bias"] else ["weight"]
     call = f"{words(layer)} with requires_grad {dict(zip(names, trained, strict=False))}"
+    expect_initialised(got["values"], layer, dtype, call)
     expect(got["requires_grad"], dict(zip(names, trained, strict=False)), f"requires_grad after {call}")
     expect(got["is_leaf"], dict.fromkeys(names, True), f"is_leaf after {call}")
     expect(got["has a graph"], dict.fromkeys(names, False), f"whether there is a grad_fn after {call}")
     expect(got["grad mode"], True, f"torch.is_grad_enabled() after {call}")
-    expect_initialised(got, layer, dtype, call)
 
 
 def _applied(pieces, *, n_in, n_out, channels, kernel, scales, seed, how):
@@ -661,7 +658,7 @@ def _applied(pieces, *, n_in, n_out, channels, kernel, scales, seed, how):
     model = nn.Sequential(nn.Sequential(first, nn.ReLU(), norm), nn.ModuleDict({"second": second, "conv": conv}))
     model.apply(partial(pieces.init_weights, **how) if how else pieces.init_weights)
     layers = {"first": first, "second": second, "conv": conv, "norm": norm}
-    return {name: {"weight": m.weight.detach(), "bias": m.bias.detach()} for name, m in layers.items()}
+    return {name: {key: p.detach() for key, p in module.named_parameters()} for name, module in layers.items()}
 
 
 @settings(max_examples=10)

@@ -1,1 +1,747 @@
-"""The laws of unit 5."""
+"""The laws of unit 5. Models and their hooks live beside the code under test; what comes back are their notes.
+
+Outputs come from the formula of a linear layer, statistics and counts from PyTorch or from how the data were made.
+"""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import LAYOUTS, dtypes, generator, normal, numbers, seeds, tensors
+from torch import nn
+
+from grading.verdict import expect, unchanged
+
+# keeps products of rounded entries off the edges of the histogram's bins, where rounding would decide
+FACTOR = math.pi / 3
+
+
+@st.composite
+def inputs(draw, min_count=1, max_count=4):
+    """A list of batches with 3 columns and one row or several."""
+    sizes = draw(st.lists(st.integers(1, 4), min_size=min_count, max_size=max_count))
+    seed = draw(seeds())
+    return [normal((n, 3), seed + i, dtype=torch.float64) for i, n in enumerate(sizes)]
+
+
+@st.composite
+def weights(draw):
+    """Weights for a linear layer from 3 to 4 features and one from 4 to 2."""
+    seed = draw(seeds())
+    return [normal(shape, seed + i, dtype=torch.float64) * FACTOR for i, shape in enumerate([(4, 3), (2, 4)])]
+
+
+def outputs(weights, xs):
+    """For each layer of the model of `_fit`, its outputs for `xs`: linear, ReLU, linear."""
+    first = [x @ weights[0].T for x in xs]
+    second = [x.clamp_min(0) for x in first]
+    return [first, second, [x @ weights[1].T for x in second]]
+
+
+# -- hook
+
+
+def _watched(pieces, *, weight, xs, ys):
+    """What a hook notes about a module with two inputs, and what the module computes meanwhile."""
+
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(weight.clone())
+
+        def forward(self, x, y):
+            return x @ self.weight.T + y
+
+    def note(hook, module, inputs, output):
+        told = [module.weight.detach().clone(), tuple(inputs), output.detach()]
+        hook.seen = [*getattr(hook, "seen", []), told]
+
+    module = Sum()
+    hook = pieces.Hook(module, note)
+    outs = [module(x, y) for x, y in zip(xs, ys, strict=True)]
+    sum((out**2).sum() for out in outs).backward()
+    return {"seen": getattr(hook, "seen", []), "outs": [out.detach() for out in outs], "grad": module.weight.grad}
+
+
+@pytest.mark.weight(2)
+@given(xs=inputs(), weights=weights(), shift=numbers(-3, 3))
+def test_hook_tells_its_function(hook, beside, xs, weights, shift):
+    """After every forward pass `fn` is called once with the hook itself, the module, the tuple of inputs and the output."""
+    ys = [x[:, :1] + shift for x in xs]
+    got = beside(_watched, weight=weights[0], xs=xs, ys=ys)
+    want = [[weights[0], (x, y), x @ weights[0].T + y] for x, y in zip(xs, ys, strict=True)]
+    call = "what fn(hook, module, inputs, output) stored in hook.seen, [module.weight, inputs, output] for each pass,"
+    expect(got["seen"], want, call, scale=10.0)
+
+
+@given(xs=inputs(), weights=weights(), shift=numbers(-3, 3))
+def test_hook_changes_nothing(hook, beside, xs, weights, shift):
+    """A module that is watched computes what it did before, and gradients flow through it."""
+    ys = [x[:, :1] + shift for x in xs]
+    got = beside(_watched, weight=weights[0], xs=xs, ys=ys)
+    outs = [x @ weights[0].T + y for x, y in zip(xs, ys, strict=True)]
+    expect(got["outs"], outs, "module(x, y) with a hook", scale=10.0)
+    want = sum(2 * out.T @ x for out, x in zip(outs, xs, strict=True))
+    expect(got["grad"], want, "module.weight.grad after the backward pass", scale=100.0)
+
+
+def _removed(pieces, *, weight, xs, times):
+    """What two hooks on one module, and one that is not ours, note before and after the first is removed."""
+    module = nn.Linear(3, 4, bias=False).double()
+    module.load_state_dict({"weight": weight})
+    notes = {"first": [], "second": [], "other": []}
+    first = pieces.Hook(module, lambda hook, module, inputs, output: notes["first"].append(output.detach()))
+    second = pieces.Hook(module, lambda hook, module, inputs, output: notes["second"].append(output.detach()))
+    module.register_forward_hook(lambda module, inputs, output: notes["other"].append(output.detach()))
+    for number, x in enumerate(xs):
+        if number == len(xs) // 2:
+            for _ in range(times):
+                first.remove()
+        module(x)
+    for _ in range(times):
+        second.remove()
+        first.remove()
+    module(xs[0])
+    return notes
+
+
+@pytest.mark.weight(2)
+@given(xs=inputs(min_count=2), weights=weights(), times=st.integers(1, 3))
+def test_hook_remove(hook, beside, xs, weights, times):
+    """After `remove()` the function is not called any more; removing again does nothing, and other hooks stay."""
+    got = beside(_removed, weight=weights[0], xs=xs, times=times)
+    outs = [x @ weights[0].T for x in xs]
+    expect(got["first"], outs[: len(xs) // 2], "the outputs seen by a hook that is removed half-way")
+    expect(got["second"], outs, "the outputs seen by another hook on the same module")
+    expect(got["other"], [*outs, outs[0]], "the outputs seen by a hook of the module's own register_forward_hook")
+
+
+# -- hooks
+
+
+def _listed(pieces, *, weights, xs, kind):
+    """The notes of each hook in a list of hooks, told to it through the hook itself."""
+    modules = [nn.Linear(3, 4, bias=False).double(), nn.ReLU(), nn.Linear(4, 2, bias=False).double()]
+    modules[0].load_state_dict({"weight": weights[0]})
+    modules[2].load_state_dict({"weight": weights[1]})
+
+    def note(hook, module, inputs, output):
+        hook.seen = [*getattr(hook, "seen", []), output.detach()]
+
+    given = {"a list": modules, "a generator": (module for module in modules), "a Sequential": nn.Sequential(*modules)}
+    hooks = pieces.Hooks(given[kind], note)
+    for x in xs:
+        nn.Sequential(*modules)(x)
+    looped = [getattr(hook, "seen", []) for hook in hooks]
+    indexed = [getattr(hooks[index], "seen", []) for index in (0, 1, 2, -1)]
+    return {"length": len(hooks), "looped": looped, "indexed": indexed}
+
+
+@pytest.mark.weight(2)
+@given(xs=inputs(), weights=weights(), kind=st.sampled_from(["a list", "a generator", "a Sequential"]))
+def test_hooks_is_a_list(hooks, beside, xs, weights, kind):
+    """`Hooks` is the list of a hook for each module, in their order, and every hook keeps notes of its own."""
+    got = beside(_listed, weights=weights, xs=xs, kind=kind)
+    want = outputs(weights, xs)
+    expect(got["length"], 3, f"len(Hooks(modules, fn)) for three modules in {kind}")
+    expect(got["looped"], want, "the outputs noted on each hook of the list", scale=10.0)
+    expect(
+        got["indexed"], [*want, want[2]], "the outputs noted on hooks[0], hooks[1], hooks[2] and hooks[-1]", scale=10.0
+    )
+
+
+def _managed(pieces, *, weights, xs, fails):
+    """The outputs noted within a `with` block and after it, which an error may have ended."""
+    modules = [nn.Linear(3, 4, bias=False).double(), nn.ReLU(), nn.Linear(4, 2, bias=False).double()]
+    modules[0].load_state_dict({"weight": weights[0]})
+    modules[2].load_state_dict({"weight": weights[1]})
+    model = nn.Sequential(*modules)
+    notes, caught, length = [[] for _ in modules], "nothing", -1
+
+    def note(hook, module, inputs, output):
+        notes[[module is one for one in modules].index(True)].append(output.detach())
+
+    try:
+        with pieces.Hooks(modules, note) as hooks:
+            length = len(hooks)
+            for x in xs:
+                model(x)
+            if fails:
+                raise ZeroDivisionError("on purpose")
+    except ZeroDivisionError:
+        caught = "ZeroDivisionError"
+    model(xs[0])
+    return {"notes": notes, "caught": caught, "length": length}
+
+
+@given(xs=inputs(), weights=weights())
+def test_hooks_as_context_manager(hooks, beside, xs, weights):
+    """`with Hooks(...) as hooks` gives the list, and removes all of its hooks when the block ends."""
+    got = beside(_managed, weights=weights, xs=xs, fails=False)
+    expect(got["length"], 3, "len(hooks) in `with Hooks(modules, fn) as hooks`, for three modules,")
+    expect(got["notes"], outputs(weights, xs), "the outputs noted by each hook in the block and after it", scale=10.0)
+
+
+@given(xs=inputs(), weights=weights())
+def test_hooks_are_removed_after_an_error(hooks, beside, xs, weights):
+    """When the block raises, all hooks are removed too, and the exception goes on its way."""
+    got = beside(_managed, weights=weights, xs=xs, fails=True)
+    expect(
+        got["caught"], "ZeroDivisionError", "what comes out of a `with Hooks(...)` block that raises ZeroDivisionError"
+    )
+    expect(got["notes"], outputs(weights, xs), "the outputs noted by each hook in the block and after it", scale=10.0)
+
+
+def _deleted(pieces, *, weights, x, count, place):
+    """Which hooks are left, and which still take notes, after one or a slice of them was deleted."""
+    module = nn.Linear(3, 4, bias=False).double()
+    module.load_state_dict({"weight": weights[0]})
+    branches = [nn.Identity() for _ in range(count)]
+    notes = [[] for _ in branches]
+
+    def note(hook, module, inputs, output):
+        number = [module is one for one in branches].index(True)
+        hook.number = number
+        notes[number].append(output.detach())
+
+    hooks = pieces.Hooks(branches, note)
+    for number, branch in enumerate(branches):
+        branch(module(x) + number)
+    del hooks[slice(*place) if isinstance(place, tuple) else place]
+    left = [hook.number for hook in hooks]
+    for number, branch in enumerate(branches):
+        branch(module(x) + number)
+    return {"left": left, "notes": notes}
+
+
+def expect_deleted(beside, weights, x, count, place):
+    got = beside(_deleted, weights=weights, x=x, count=count, place=place)
+    left, out = list(range(count)), x @ weights[0].T
+    written = "[{}]".format(":".join("" if n is None else str(n) for n in place) if isinstance(place, tuple) else place)
+    del left[slice(*place) if isinstance(place, tuple) else place]
+    expect(got["left"], left, f"the numbers of the hooks left after del hooks{written}, of {count}")
+    want = [[out + n] * (2 if n in left else 1) for n in range(count)]
+    expect(got["notes"], want, f"the outputs noted by each of {count} hooks before and after del hooks{written}")
+
+
+@given(weights=weights(), x=inputs().map(lambda xs: xs[0]), count=st.integers(1, 5), place=st.integers(-5, 4))
+def test_hooks_del_removes_the_hook(hooks, beside, weights, x, count, place):
+    """`del hooks[i]` takes that hook from the list and removes it from its module; `i` may be negative."""
+    expect_deleted(beside, weights, x, count, place % count if place >= 0 else -(-place % count) or -count)
+
+
+ends = st.none() | st.integers(-5, 5)
+
+
+@given(
+    weights=weights(),
+    x=inputs().map(lambda xs: xs[0]),
+    count=st.integers(1, 5),
+    place=st.tuples(ends, ends, st.sampled_from([None, 1, 2, -1])),
+)
+def test_hooks_del_removes_a_slice(hooks, beside, weights, x, count, place):
+    """`del hooks[i:j]` does the same for every hook in the slice."""
+    expect_deleted(beside, weights, x, count, place)
+
+
+# -- append_stats
+
+
+def _appended(pieces, *, outputs):
+    """The statistics of two hooks: one is told all the outputs, the other the last one alone."""
+
+    class Notes:
+        pass
+
+    first, second, module = Notes(), Notes(), nn.Identity()
+    answers = [pieces.append_stats(first, module, (output,), output) for output in outputs]
+    pieces.append_stats(second, module, (outputs[-1],), outputs[-1])
+    result = {"answers": answers}
+    for name, notes in (("first", first), ("second", second)):
+        means, stds, hists = notes.stats
+        result[name] = [[float(m) for m in means], [float(s) for s in stds], [torch.as_tensor(h) for h in hists]]
+    kept = [torch.as_tensor(entry) for entries in first.stats for entry in entries]
+    result["tracked"] = [entry.requires_grad for entry in kept]
+    result["devices"] = [entry.device.type for entry in kept]
+    return result
+
+
+@pytest.mark.weight(2)
+@given(dtype=dtypes(), outputs=st.lists(tensors(dtype=torch.float64), min_size=1, max_size=4))
+def test_append_stats_mean_and_std(append_stats, beside, dtype, outputs):
+    """Each call appends the mean and the standard deviation over all elements to `hook.stats[0]` and `hook.stats[1]`.
+
+    Statistics are population statistics: they divide by n.
+    """
+    outputs = [output.to(dtype) for output in outputs]
+    with unchanged(**{f"output {number}": output for number, output in enumerate(outputs)}):
+        got = beside(_appended, outputs=outputs)
+    exact = [output.double() for output in outputs]
+    tol = {"tol": 1e-4 if dtype == torch.float32 else 1e-8, "scale": max(float(t.abs().max()) for t in exact) + 1.0}
+    expect(got["first"][0], [float(t.mean()) for t in exact], "hook.stats[0], the means,", **tol)
+    expect(
+        got["first"][1], [float(t.std(correction=0)) for t in exact], "hook.stats[1], the standard deviations,", **tol
+    )
+
+
+@st.composite
+def activations(draw):
+    """Numbers that lie inside the bins of width 0.25, some beyond the last one; and their counts in the 40 bins."""
+    bins = draw(st.lists(st.integers(0, 45), min_size=1, max_size=24))
+    random = generator(draw(seeds()))
+    inside = 0.1 + 0.8 * torch.rand(len(bins), generator=random, dtype=torch.float64)
+    signs = 2 * torch.randint(2, (len(bins),), generator=random) - 1
+    values = (torch.tensor(bins) + inside) * 0.25 * signs
+    shape = (-1, 2) if len(bins) % 2 == 0 else (1, -1, 1)
+    return values.reshape(shape), torch.bincount(torch.tensor(bins), minlength=46)[:40].double()
+
+
+@pytest.mark.weight(2)
+@given(dtype=dtypes(), outputs_and_counts=st.lists(activations(), min_size=1, max_size=3))
+def test_append_stats_histogram(append_stats, beside, dtype, outputs_and_counts):
+    """Each call appends to `hook.stats[2]` how many absolute values lie in each of 40 equal bins on [0, 10].
+
+    Values above 10 are in no bin. Negative activations count by their size.
+    """
+    got = beside(_appended, outputs=[output.to(dtype) for output, _ in outputs_and_counts])
+    want = [counts for _, counts in outputs_and_counts]
+    expect([hist.double() for hist in got["first"][2]], want, "hook.stats[2], the histograms,", tol=0)
+
+
+@given(outputs=st.lists(tensors(min_dims=1), min_size=1, max_size=4))
+def test_append_stats_keeps_hooks_apart(append_stats, beside, outputs):
+    """The first call for a hook creates its `stats`, later ones go on with them; another hook has its own."""
+    got = beside(_appended, outputs=outputs)
+    expect([len(entries) for entries in got["first"]], [len(outputs)] * 3, "the lengths of hook.stats")
+    expect(
+        [len(entries) for entries in got["second"]], [1] * 3, "the lengths of hook.stats for another hook, called once,"
+    )
+    want = float(outputs[-1].double().mean())
+    scale = float(outputs[-1].abs().max()) + 1.0
+    expect(got["second"][0], [want], "hook.stats[0] of the hook that was called once", tol=1e-4, scale=scale)
+
+
+def _in_training(pieces, *, weights, xs):
+    """What a model with `append_stats` on every layer computes, and what of it the statistics hold on to."""
+    layers = [nn.Linear(3, 4, bias=False).double(), nn.ReLU(), nn.Linear(4, 2, bias=False).double()]
+    layers[0].load_state_dict({"weight": weights[0]})
+    layers[2].load_state_dict({"weight": weights[1]})
+
+    class Notes:
+        pass
+
+    def watch(layer, notes):
+        layer.register_forward_hook(lambda module, inputs, output: pieces.append_stats(notes, module, inputs, output))
+
+    watchers = [Notes() for _ in layers]
+    for layer, notes in zip(layers, watchers, strict=True):
+        watch(layer, notes)
+    outs = [nn.Sequential(*layers)(x) for x in xs]
+    sum((out**2).sum() for out in outs).backward()
+    kept = [torch.as_tensor(entry) for notes in watchers for entries in notes.stats for entry in entries]
+    return {
+        "outs": [out.detach() for out in outs],
+        "grads": [layers[0].weight.grad, layers[2].weight.grad],
+        "means": [[float(mean) for mean in notes.stats[0]] for notes in watchers],
+        "tracked": [entry.requires_grad for entry in kept],
+        "devices": [entry.device.type for entry in kept],
+    }
+
+
+@given(weights=weights(), xs=inputs())
+def test_append_stats_only_watches(append_stats, beside, weights, xs):
+    """A model with `append_stats` as its hooks computes the same outputs and gradients as without.
+
+    A forward hook that returns anything but None replaces the module's output.
+    """
+    got = beside(_in_training, weights=weights, xs=xs)
+    leaves = [weight.clone().requires_grad_() for weight in weights]
+    outs = [(x @ leaves[0].T).clamp_min(0) @ leaves[1].T for x in xs]
+    sum((out**2).sum() for out in outs).backward()
+    expect(got["outs"], [out.detach() for out in outs], "model(x) with hooks", scale=10.0)
+    size = max(1.0, max(float(leaf.grad.abs().max()) for leaf in leaves))
+    expect(got["grads"], [leaf.grad for leaf in leaves], "the weights' gradients with hooks", scale=size)
+
+
+@given(weights=weights(), xs=inputs())
+def test_append_stats_lets_go_of_the_graph(append_stats, beside, weights, xs):
+    """The entries are detached and on the CPU: none of them holds on to the graph of its batch."""
+    got = beside(_in_training, weights=weights, xs=xs)
+    want = [[float(out.mean()) for out in outs] for outs in outputs(weights, xs)]
+    expect(got["means"], want, "the means noted for each layer", scale=10.0)
+    expect(got["tracked"], [False] * (9 * len(xs)), "requires_grad of every entry")
+    expect(got["devices"], ["cpu"] * (9 * len(xs)), "the device of every entry")
+
+
+# -- dead_fraction and histogram_image
+
+
+@st.composite
+def histograms(draw, empty=False):
+    """Counts `(steps, bins)`, many of them 0; with `empty`, some steps without any."""
+    steps, bins = draw(st.integers(1, 6)), draw(st.integers(1, 8) | st.just(40))
+    random = generator(draw(seeds()))
+    largest = draw(st.sampled_from([3, 100, 1_000_000]))
+    counts = torch.randint(largest, (steps, bins), generator=random)
+    counts *= torch.randint(2, (steps, bins), generator=random)
+    if empty:
+        counts[torch.randint(steps, ((steps + 1) // 2,), generator=random)] = 0
+    else:
+        counts[:, -1] += 1
+    counts = counts.to(draw(dtypes()))
+    layout = draw(st.sampled_from(LAYOUTS))
+    if layout == "transposed":
+        return counts.T.contiguous().T
+    return counts.repeat_interleave(2, dim=1)[:, ::2] if layout == "strided" else counts
+
+
+@pytest.mark.weight(2)
+@given(hists=histograms())
+def test_dead_fraction_value(dead_fraction, hists):
+    """At each step it is the first bin's share of all that was counted at this step."""
+    with unchanged(hists=hists):
+        got = dead_fraction(hists)
+    want = (hists[:, 0].double() / hists.double().sum(1)).to(hists.dtype)
+    expect(got, want, "dead_fraction(hists)", scale=1.0)
+
+
+@given(hists=histograms(empty=True))
+def test_dead_fraction_of_empty_steps(dead_fraction, hists):
+    """A step at which nothing was counted has the dead fraction 0, not nan."""
+    got = dead_fraction(hists)
+    shares = [float(row[0]) / float(row.sum()) if row.any() else 0.0 for row in hists.double()]
+    expect(got, torch.tensor(shares, dtype=hists.dtype), "dead_fraction(hists)", scale=1.0)
+
+
+@given(dtype=dtypes(), counts=st.lists(st.integers(1, 10_000), min_size=1, max_size=6), bins=st.integers(2, 40))
+def test_dead_fraction_extremes(dead_fraction, dtype, counts, bins):
+    """It is 1 where all is in the first bin, and 0 where nothing is, whatever the number of activations."""
+    hists = torch.zeros(2 * len(counts), bins, dtype=dtype)
+    hists[::2, 0] = torch.tensor(counts, dtype=dtype)
+    hists[1::2, -1] = torch.tensor(counts, dtype=dtype)
+    want = torch.tensor([1.0, 0.0], dtype=dtype).repeat(len(counts))
+    expect(dead_fraction(hists), want, "dead_fraction(hists)")
+
+
+@pytest.mark.weight(2)
+@given(hists=histograms())
+def test_histogram_image_value(histogram_image, hists):
+    """Row b, column t of the picture is log(1 + count) of bin b at step t; the logarithm is the natural one."""
+    with unchanged(hists=hists):
+        got = histogram_image(hists)
+    want = torch.log(1 + hists.double()).to(hists.dtype)
+    expect(got, want.permute(1, 0), "histogram_image(hists)", scale=1.0)
+
+
+@given(hists=histograms(empty=True))
+def test_histogram_image_of_empty_bins(histogram_image, hists):
+    """Empty bins are 0 in the picture; the logarithm alone would make them minus infinity."""
+    got = histogram_image(hists)
+    want = [[math.log(1 + float(hists[t, b])) for t in range(hists.shape[0])] for b in range(hists.shape[1])]
+    expect(got, torch.tensor(want, dtype=torch.float64).to(hists.dtype), "histogram_image(hists)", scale=1.0)
+
+
+@given(dtype=dtypes(), counts=st.lists(st.integers(0, 1000), min_size=2, max_size=6, unique=True))
+def test_histogram_image_of_one_step(histogram_image, dtype, counts):
+    """A step is a column from top to bottom: the first bin is row 0."""
+    hists = torch.tensor([counts], dtype=dtype)
+    want = torch.tensor([[math.log(1 + count)] for count in counts], dtype=torch.float64).to(dtype)
+    expect(histogram_image(hists), want, "histogram_image(hists)")
+
+
+# -- hooks_callback
+
+
+def _fit(pieces, *, weights, train, valid, chosen, phases, n_epochs):
+    """The outputs noted on each hook of a callback in a fit, and the callback's length during it and after."""
+    first, last = nn.Linear(3, 4, bias=False).double(), nn.Linear(4, 2, bias=False).double()
+    first.load_state_dict({"weight": weights[0]})
+    last.load_state_dict({"weight": weights[1]})
+    inner = nn.Sequential(nn.ReLU(), last)
+    model = nn.Sequential(first, inner)
+    lengths = []
+
+    def note(hook, module, inputs, output):
+        lengths.append(len(callback))
+        same = module(inputs[0]) if module is inner[0] else output
+        hook.seen = [*getattr(hook, "seen", []), [tuple(inputs)[0].detach(), same.detach()]]
+
+    filters = {
+        "linear layers": lambda module: isinstance(module, nn.Linear),
+        "narrow layers": lambda module: getattr(module, "out_features", 9) < 3,
+        "containers": lambda module: isinstance(module, nn.Sequential),
+    }
+    lists = {"the last, then the first": [last, first], "the inner ones": [inner, last]}
+    by_default = {} if phases is None else {"on_train": phases[0], "on_valid": phases[1]}
+    if chosen in lists:
+        callback = pieces.HooksCallback(note, mods=lists[chosen], **by_default)
+    elif phases is None:
+        callback = pieces.HooksCallback(note, filters[chosen])
+    else:
+        callback = pieces.HooksCallback(note, filters[chosen], *phases)
+    dls = pieces.DataLoaders([(x, x[:, :2]) for x in train], [(x, x[:, :2]) for x in valid])
+    pieces.TrainLearner(model, dls, lr=0.0, cbs=[callback]).fit(n_epochs)
+    return {"seen": [getattr(hook, "seen", []) for hook in callback], "lengths": lengths, "length": len(callback)}
+
+
+def expected_notes(weights, xs, chosen):
+    """For each chosen module, input and output for `xs`."""
+    linear, relu, last = outputs(weights, xs)
+    modules = {
+        "first": list(zip(xs, linear, strict=True)),
+        "last": list(zip(relu, last, strict=True)),
+        "inner": list(zip(linear, last, strict=True)),
+        "model": list(zip(xs, last, strict=True)),
+    }
+    names = {
+        "linear layers": ("first", "last"),
+        "narrow layers": ("last",),
+        "containers": ("model", "inner"),
+        "the last, then the first": ("last", "first"),
+        "the inner ones": ("inner", "last"),
+    }[chosen]
+    return [[list(pair) for pair in modules[name]] for name in names]
+
+
+def expect_notes(got, want, chosen, phases):
+    expect(got["length"], len(want), f"len(callback) after the fit, for {chosen}")
+    expect(sorted(set(got["lengths"])), [len(want)] if any(want) else [], f"len(callback) during the fit, for {chosen}")
+    call = f"[input, output] noted on each of the callback's hooks, for {chosen} and {phases},"
+    expect(got["seen"], want, call, scale=10.0)
+
+
+@pytest.mark.weight(2)
+@given(
+    weights=weights(),
+    train=inputs(),
+    valid=inputs(),
+    chosen=st.sampled_from(["linear layers", "narrow layers", "containers"]),
+)
+def test_hooks_callback_filters_modules(hooks_callback, beside, weights, train, valid, chosen):
+    """It hooks those of all the model's modules, at every depth, that `mod_filter` says yes to, by default in training."""
+    how = {"chosen": chosen, "phases": None, "n_epochs": 1}
+    got = beside(_fit, weights=weights, train=train, valid=valid, **how)
+    expect_notes(got, expected_notes(weights, train, chosen), chosen, "the default phases")
+
+
+@given(
+    weights=weights(),
+    train=inputs(),
+    valid=inputs(),
+    chosen=st.sampled_from(["the last, then the first", "the inner ones"]),
+)
+def test_hooks_callback_takes_a_list(hooks_callback, beside, weights, train, valid, chosen):
+    """With `mods` it hooks these modules, in their order; there is a hook for each to loop over, also after the fit."""
+    how = {"chosen": chosen, "phases": None, "n_epochs": 1}
+    got = beside(_fit, weights=weights, train=train, valid=valid, **how)
+    expect_notes(got, expected_notes(weights, train, chosen), chosen, "the default phases")
+
+
+@pytest.mark.weight(2)
+@given(
+    weights=weights(),
+    train=inputs(max_count=3),
+    valid=inputs(max_count=3),
+    on_train=st.booleans(),
+    on_valid=st.booleans(),
+    chosen=st.sampled_from(["linear layers", "the inner ones"]),
+    n_epochs=st.integers(1, 2),
+)
+def test_hooks_callback_keeps_to_its_phases(
+    hooks_callback, beside, weights, train, valid, on_train, on_valid, chosen, n_epochs
+):
+    """`hookfunc` is called in training if `on_train`, and in validation if `on_valid`."""
+    how = {"chosen": chosen, "phases": (on_train, on_valid), "n_epochs": n_epochs}
+    got = beside(_fit, weights=weights, train=train, valid=valid, **how)
+    xs = ((train if on_train else []) + (valid if on_valid else [])) * n_epochs
+    expect_notes(got, expected_notes(weights, xs, chosen), chosen, f"on_train={on_train}, on_valid={on_valid}")
+
+
+def _ended(pieces, *, weights, xs, ending, event, rounds):
+    """The outputs noted in fits that end in different ways, and by forward passes after each."""
+    layer = nn.Linear(3, 4, bias=False).double()
+    layer.load_state_dict({"weight": weights[0]})
+    model, notes = nn.Sequential(layer), []
+
+    class Trouble:
+        order = 5
+
+    def make_trouble(self):
+        if ending == "an error":
+            raise ZeroDivisionError("trouble on purpose")
+        if ending == "CancelFitException":
+            raise pieces.CancelFitException
+
+    setattr(Trouble, event, make_trouble)
+    select = {"mod_filter": lambda module: isinstance(module, nn.Linear), "on_train": True, "on_valid": True}
+    callback = pieces.HooksCallback(lambda hook, module, inputs, output: notes[-1].append(output.detach()), **select)
+    dls = pieces.DataLoaders([(x, x[:, :1]) for x in xs], [])
+    learner = pieces.TrainLearner(model, dls, lr=0.0, cbs=[callback])
+    lengths = []
+    for _ in range(rounds):
+        notes.append([])
+        try:
+            learner.fit(1, cbs=[Trouble()])
+        except ZeroDivisionError:
+            pass
+        lengths.append(len(callback))
+        for mode in (True, False):
+            notes.append([])
+            model.train(mode)
+            model(xs[0])
+    return {"notes": notes, "lengths": lengths}
+
+
+def expect_ended(beside, weights, xs, ending, event, rounds):
+    got = beside(_ended, weights=weights, xs=xs, ending=ending, event=event, rounds=rounds)
+    outs = [x @ weights[0].T for x in xs]
+    noted = outs if ending == "the last batch" else [] if event in ("before_fit", "before_epoch") else outs[:1]
+    end = f"fits ended by {ending}" + ("" if ending == "the last batch" else f" in {event}")
+    call = (
+        f"the outputs noted in each of {rounds} {end}, then by a pass in training mode, then by one in evaluation mode,"
+    )
+    expect(got["notes"], [noted, [], []] * rounds, call)
+    expect(got["lengths"], [1] * rounds, f"len(callback) after each of {rounds} {end}")
+
+
+@pytest.mark.weight(3)
+@given(
+    weights=weights(),
+    xs=inputs(),
+    ending=st.sampled_from(["the last batch", "an error", "CancelFitException"]),
+    event=st.sampled_from(["before_fit", "before_epoch", "after_predict", "after_backward", "after_batch"]),
+)
+def test_hooks_callback_removes_its_hooks(hooks_callback, beside, weights, xs, ending, event):
+    """After the fit the hooks are gone, whether it reached its last batch, was cancelled or ended with an error.
+
+    `after_fit` does not come when a fit is cancelled or fails; `cleanup_fit` comes always.
+    """
+    expect_ended(beside, weights, xs, ending, event, 1)
+
+
+@given(
+    weights=weights(),
+    xs=inputs(),
+    ending=st.sampled_from(["the last batch", "an error", "CancelFitException"]),
+    rounds=st.integers(2, 3),
+)
+def test_hooks_callback_hooks_again(hooks_callback, beside, weights, xs, ending, rounds):
+    """A further fit with the same callback hooks the modules again, each once."""
+    expect_ended(beside, weights, xs, ending, "after_batch", rounds)
+
+
+# -- activation_stats
+
+
+def _pictured(pieces, *, weights, train, valid, which):
+    """The statistics of a fit, and all numbers that a figure of it shows."""
+    import sys
+
+    import matplotlib
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    # nothing may pop up, however the figure is made
+    matplotlib.use("Agg")
+    first, last = nn.Linear(3, 4, bias=False).double(), nn.Linear(4, 2, bias=False).double()
+    first.load_state_dict({"weight": weights[0]})
+    last.load_state_dict({"weight": weights[1]})
+    model = nn.Sequential(first, nn.Sequential(nn.ReLU(), last))
+    stats = pieces.ActivationStats(lambda module: isinstance(module, nn.Linear))
+    dls = pieces.DataLoaders([(x, x[:, :2]) for x in train], [(x, x[:, :2]) for x in valid])
+    pieces.TrainLearner(model, dls, lr=0.0, cbs=[stats]).fit(1)
+    noted = [
+        [[float(mean) for mean in hook.stats[0]], [float(std) for std in hook.stats[1]], [*hook.stats[2]]]
+        for hook in stats
+    ]
+    result = {"noted": [[means, stds, [h.double() for h in hists]] for means, stds, hists in noted]}
+    if which is None:
+        return result
+    figure = getattr(stats, which)()
+    result["figure"] = isinstance(figure, Figure)
+    result["axes"] = len(figure.axes)
+    shown = []
+    for ax in figure.axes:
+        shown += [np.asarray(line.get_ydata(), dtype=float) for line in ax.lines]
+        shown += [np.asarray(image.get_array(), dtype=float).ravel() for image in ax.images]
+        shown.append(np.array([patch.get_path().get_extents(patch.get_patch_transform()).y1 for patch in ax.patches]))
+        for collection in ax.collections:
+            if collection.get_array() is not None:
+                shown.append(np.asarray(collection.get_array(), dtype=float).ravel())
+            vertices = [path.vertices[:, 1] for path in collection.get_paths()]
+            shown += [np.concatenate(vertices)] if vertices else []
+            shown.append(np.asarray(collection.get_offsets(), dtype=float)[:, 1])
+    result["shown"] = [torch.from_numpy(values.astype(float)) for values in shown if values.size]
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+    return result
+
+
+def statistics(weights, xs):
+    """Means, standard deviations and histograms of the two linear layers for each batch."""
+    noted = []
+    for outs in outputs(weights, xs)[::2]:
+        hists = [out.abs().histc(40, 0, 10) for out in outs]
+        noted.append([[float(out.mean()) for out in outs], [float(out.std(correction=0)) for out in outs], hists])
+    return noted
+
+
+@pytest.mark.weight(2)
+@given(weights=weights(), train=inputs(), valid=inputs())
+def test_activation_stats_collects(activation_stats, beside, weights, train, valid):
+    """Its hooks, one for each module that `mod_filter` chooses, hold the statistics of every training batch."""
+    got = beside(_pictured, weights=weights, train=train, valid=valid, which=None)
+    call = "hook.stats of each of the hooks: means, standard deviations and histograms;"
+    expect(got["noted"], statistics(weights, train), call, scale=10.0)
+
+
+def holds(values, row):
+    """Whether every value of `row` is among the numbers that one part of a figure shows."""
+    return bool(((values[None] - row[:, None]).abs().min(dim=1).values < 1e-5).all())
+
+
+@settings(max_examples=6)
+@given(weights=weights(), train=inputs(min_count=2), valid=inputs())
+def test_activation_stats_color_dim(activation_stats, beside, weights, train, valid):
+    """`color_dim()` is a figure with the histogram image of each hooked module, log(1 + count)."""
+    got = beside(_pictured, weights=weights, train=train, valid=valid, which="color_dim")
+    expect(got["figure"], True, "whether color_dim() returns a matplotlib Figure")
+    for number, (_, _, hists) in enumerate(statistics(weights, train)):
+        want = torch.stack(hists).log1p().flatten().sort().values
+        same = [
+            one
+            for one in got["shown"]
+            if one.shape == want.shape and torch.allclose(one.sort().values, want, atol=1e-5)
+        ]
+        expect(bool(same), True, f"whether color_dim() shows log(1 + count) of all bins and batches of module {number}")
+
+
+@settings(max_examples=6)
+@given(weights=weights(), train=inputs(min_count=2), valid=inputs())
+def test_activation_stats_dead_chart(activation_stats, beside, weights, train, valid):
+    """`dead_chart()` is a figure with the dead fraction of each hooked module over the batches."""
+    got = beside(_pictured, weights=weights, train=train, valid=valid, which="dead_chart")
+    expect(got["figure"], True, "whether dead_chart() returns a matplotlib Figure")
+    for number, (_, _, hists) in enumerate(statistics(weights, train)):
+        row = torch.stack([hist[0] / max(float(hist.sum()), 1.0) for hist in hists])
+        same = any(holds(one, row) or holds(one, 100 * row) for one in got["shown"])
+        expect(
+            same,
+            True,
+            f"whether dead_chart() shows {[round(float(r), 3) for r in row]}, the fractions of module {number}",
+        )
+
+
+@settings(max_examples=6)
+@given(weights=weights(), train=inputs(min_count=2), valid=inputs())
+def test_activation_stats_plot_stats(activation_stats, beside, weights, train, valid):
+    """`plot_stats()` is a figure with the means and the standard deviations of each hooked module over the batches."""
+    got = beside(_pictured, weights=weights, train=train, valid=valid, which="plot_stats")
+    expect(got["figure"], True, "whether plot_stats() returns a matplotlib Figure")
+    for number, noted in enumerate(statistics(weights, train)):
+        for name, row in zip(("means", "standard deviations"), noted[:2], strict=True):
+            same = any(holds(one, torch.tensor(row, dtype=torch.float64)) for one in got["shown"])
+            shown = [round(r, 3) for r in row]
+            expect(same, True, f"whether plot_stats() shows {shown}, the {name} of module {number}")

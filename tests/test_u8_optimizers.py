@@ -48,9 +48,9 @@ def family(dtype, seed):
 
 
 def gaps(seed, steps, size):
-    """Which of `size` parameters have a gradient at which step: the first always, the second never, the third late."""
+    """Which of `size` parameters have a gradient at which step: the first never, the second always, the third late."""
     some = torch.rand((steps, size), generator=generator(seed)) < 0.6
-    some[:, 0], some[:, 1], some[: steps // 2, 2], some[-1, 2:] = True, False, False, True
+    some[:, 0], some[:, 1], some[: steps // 2, 2], some[-1, 2:] = False, True, False, True
     return some.tolist()
 
 
@@ -200,7 +200,8 @@ def _in_place(pieces, *, optimizer, how, params, grads):
         for p, slot in zip(params, slots, strict=True):
             p.grad = slot
     leaves = [bool(p.requires_grad and p.is_leaf and p.grad_fn is None) for p in params]
-    return {"values": seen, "grads": left, "leaves": leaves}
+    recorded = [(p * 2).requires_grad for p in params]
+    return {"values": seen, "grads": left, "leaves": leaves, "recorded": recorded}
 
 
 def _two(pieces, *, optimizer, how, second, params, grads, before):
@@ -284,6 +285,7 @@ def stays_in_place(beside, optimizer, how, directions, params, steps, seed):
     call = f"{described(optimizer, how)}, seen through a view of its memory, while each gradient tensor is filled anew"
     expect_walks(got["values"], want, params, grads, call)
     expect(got["leaves"], [True] * len(params), "whether each parameter is still a leaf that requires a gradient")
+    expect(got["recorded"], [True] * len(params), "whether autograd records again after the steps")
 
 
 def starts_fresh(beside, optimizer, how, second, directions, params, before, seed, together=4):

@@ -333,7 +333,7 @@ def _fit(pieces, *, images, labels, fresh, sizes, epochs, lr, norm, seed):
     torch.manual_seed(seed)
     act = partial(pieces.GeneralReLU, leak=0.1, sub=0.4)
     model = pieces.conv_net(act=act, norm=pieces.BatchNorm if norm else None)
-    weights = [[]]
+    weights, latest = [], []
 
     class Train:
         """Batches in a new order each time, with a look at the weights before each; empty once `epochs` are used up."""
@@ -347,8 +347,9 @@ def _fit(pieces, *, images, labels, fresh, sizes, epochs, lr, norm, seed):
             if self.passes >= epochs:
                 return
             for rows in torch.randperm(len(images)).split(sizes):
-                weights[0].append(torch.cat([p.detach().flatten().clone() for p in model.parameters() if p.dim() == 4]))
-                yield images[rows], labels[rows]
+                weights.append(torch.cat([p.detach().flatten().clone() for p in model.parameters() if p.dim() == 4]))
+                latest[:] = images[rows], labels[rows]
+                yield tuple(latest)
             self.passes += 1
 
     class Valid:
@@ -356,18 +357,20 @@ def _fit(pieces, *, images, labels, fresh, sizes, epochs, lr, norm, seed):
             return 1
 
         def __iter__(self):
-            yield images[:100], labels[:100]
+            latest[:] = images[:100], labels[:100]
+            yield tuple(latest)
 
     batches = Train()
     learn = pieces.train(model, pieces.DataLoaders(batches, Valid()), epochs, lr)
     last = torch.cat([p.detach().flatten().clone() for p in model.parameters() if p.dim() == 4])
     model = learn.model.eval()
     with torch.no_grad():
-        logits = model(fresh)
-    seen = torch.stack([*weights[0][-epochs * len(batches) :], last])
+        logits, of_latest = model(fresh), model(latest[0])
+    seen = torch.stack([*weights[-epochs * len(batches) :], last])
     return {
         "classes": logits.argmax(dim=1).tolist(),
         "logits": logits,
+        "latest": [of_latest, latest[1], float(learn.loss)],
         "passes": batches.passes,
         "first": seen[0],
         "moves": (seen[1:] - seen[:-1]).abs().mean(dim=1),
@@ -468,6 +471,24 @@ def test_train_initialises(train, beside, seed):
     # ten logits over 400 images: their spread varies by some 30 % from one random network to the next
     expect(
         0.2 < spread < 5, True, f"spread of the logits after train(model, dls, epochs=1, lr=0): {spread:.3g}, near 1:"
+    )
+
+
+@settings(max_examples=2)
+@given(seed=seeds())
+def test_train_loss(train, beside, seed):
+    """The loss is the cross-entropy of logits and class numbers, `F.cross_entropy`.
+
+    `F.nll_loss` expects logarithms of probabilities. Given logits it can be lowered for ever, by making them larger.
+    """
+    images, labels = _patches(150, seed)
+    got = beside(
+        _fit, images=images, labels=labels, fresh=images[:5], sizes=64, epochs=1, lr=0.0, norm=False, seed=seed
+    )
+    logits, classes, loss = got["latest"]
+    want = float(F.cross_entropy(logits.double(), classes))
+    expect(
+        loss, want, "learner.loss of the latest batch after train(model, dls, epochs=1, lr=0)", tol=1e-4, scale=1 + want
     )
 
 

@@ -1,0 +1,221 @@
+# %% [markdown]
+# # Unit 6: layer-sequential unit variance
+#
+# Glorot's and Kaiming's formulas are calculated for one activation each. Change the activation, shift it, cap it, and
+# somebody must sit down and calculate again; get it slightly wrong, and the error is raised to the power of the
+# depth.
+#
+# Mishkin & Matas (2015, algorithm 1) do not calculate. They send a batch through the network, measure what comes out
+# of the first layer, correct the layer's weights by what they measured, repeat until it fits, and go on to the next
+# layer: **layer-sequential unit variance**, LSUV. It works for every activation, including those that nobody has
+# analysed, because it never asks what the activation is.
+
+# %%
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from .u3_activations import GeneralReLU
+from .u4_learner import Callback
+from .u5_hooks import Hook
+
+# %% [markdown]
+# ## One layer
+#
+# The paper corrects the variance alone. The lesson corrects the mean as well, which costs nothing extra. With the
+# mean $m$ and the standard deviation $s$ of all that the activation has put out for one batch, a step is
+#
+# $$b \leftarrow b - m \qquad W \leftarrow W / s$$
+#
+# Neither correction hits exactly. The bias is not divided along with the weights, and between them and the measured
+# output there is an activation that bends things; so measure again, and stop when both are within a tolerance. As a
+# rule the error shrinks by a constant factor per step, and ten or twenty steps are enough.
+#
+# Some layers cannot get there. Plain ReLU puts out nothing below 0: its mean is 0 only when *all* of its output is 0,
+# and then the standard deviation is 0 too. A layer whose output is 0 throughout, a dead one, has nothing to divide
+# by. A loop that waits for such a layer never ends, and if it does end, it has filled the weights with inf and nan on
+# its way. So count the steps, give the old weights back, and say what was measured.
+#
+# This is surgery on parameters that others hold: an optimizer, a hook, a frozen layer. They expect to find the same
+# tensors afterwards, with new numbers in them (*in place*, under `torch.no_grad()`), no hook left behind, and batch
+# norm and dropout in the mode that they were in.
+
+
+# %%
+def lsuv_layer(
+    model: nn.Module,
+    act_module: nn.Module,
+    weight_module: nn.Module,
+    xb: Tensor,
+    tol: float = 1e-3,
+    max_iter: int = 50,
+) -> tuple[float, float]:
+    """Corrects a layer until its output for the batch `xb` has mean 0 and standard deviation 1.
+
+    Runs `xb` through `model`, measures the output of `act_module` (over all elements; population standard deviation),
+    subtracts its mean from `weight_module.bias` and divides `weight_module.weight` by its standard deviation, at most
+    `max_iter` times, until abs(mean) <= tol and abs(std - 1) <= tol. Returns the final (mean, std).
+    Works in place and without gradients, leaves no hook behind and every module in the mode that it was in; batch norms
+    in training mode move their running statistics, as in every forward pass.
+    Raises ValueError, before anything changes, where `weight_module` has no bias, and RuntimeError, naming mean and
+    std and with weight and bias restored, where the layer does not get there.
+    Mishkin & Matas 2015, algorithm 1.
+    """
+    ### BEGIN SOLUTION
+    weight, bias = weight_module.weight, weight_module.bias
+    if bias is None:
+        raise ValueError("weight_module has no bias, and without one its mean cannot be corrected")
+
+    def measure(hook, module, inputs, output):
+        hook.mean, hook.std = output.mean().item(), output.std(correction=0).item()
+
+    old_weight, old_bias = weight.detach().clone(), bias.detach().clone()
+    hook = Hook(act_module, measure)
+    try:
+        with torch.no_grad():
+            for _ in range(max_iter):
+                model(xb)
+                if abs(hook.mean) <= tol and abs(hook.std - 1) <= tol:
+                    return hook.mean, hook.std
+                if hook.std == 0:
+                    break
+                bias -= hook.mean
+                weight /= hook.std
+            weight.copy_(old_weight)
+            bias.copy_(old_bias)
+    finally:
+        hook.remove()
+    raise RuntimeError(f"no mean 0 and std 1 in {max_iter} steps: got to mean {hook.mean:.3g} and std {hook.std:.3g}")
+    ### END SOLUTION
+
+
+# %% [markdown]
+# **Question.** A linear layer has no activation behind it. On a batch, its products $Wx$ have mean 2 and standard
+# deviation 4, and all its biases are 0. What are mean and standard deviation of its output after the first
+# correction, and after the second? Why is one not enough, and why does a layer with an activation take more than two?
+
+# %% [markdown] question="u6-steps" points=2
+# ### BEGIN MARK SCHEME
+# One point: after the first mean -1.5, standard deviation 1 (W / 4 gives mean 0.5, the bias is -2); after the second
+# 0 and 1. One point: the subtracted mean was measured with the old weights, and dividing those changes the mean; an
+# activation is not linear, so that neither correction has exactly the measured effect.
+# ### END MARK SCHEME
+# ### BEGIN SOLUTION
+# After the first the bias is -2 and the products have mean 0.5 and standard deviation 1: the output has mean -1.5 and
+# standard deviation 1. The second adds 1.5 to the bias and divides by 1: 0 and 1. The mean that was subtracted
+# belonged to the undivided weights, so one step overshoots. An activation bends what it is given: shifting its input
+# by m does not shift its output by m, and dividing its input by s does not divide the deviation of its output by s
+# once it is shifted. Each step then only shrinks the error.
+# ### END SOLUTION
+
+# %% [markdown]
+# **Question.** Why can no batch bring a plain ReLU to mean 0 and standard deviation 1, and what does a shifted one,
+# such as `GeneralReLU(leak=0.1, sub=0.4)`, do about it?
+
+# %% [markdown] question="u6-relu" points=2
+# ### BEGIN MARK SCHEME
+# One point: its outputs are at least 0, so mean 0 means that all are 0, and then the standard deviation is 0. One
+# point: the leak and the subtracted constant let outputs be negative, so that positive and negative ones can cancel.
+# ### END MARK SCHEME
+# ### BEGIN SOLUTION
+# No output of ReLU is negative. If their mean is 0, each of them is 0, and so is their standard deviation. With `sub`
+# every inactive unit puts out a negative number instead of 0, with `leak` how negative depends on its input; they
+# cancel the positive ones, and mean 0 is possible beside standard deviation 1.
+# ### END SOLUTION
+
+# %% [markdown]
+# ## Layer by layer
+#
+# What the second layer puts out depends on what the first one feeds it. Correct the last layer first and each later
+# change further up spoils it again. From front to back, every layer is corrected once and stays right, because
+# nothing before it will change.
+
+
+# %%
+def lsuv_init(
+    model: nn.Module, pairs: Iterable[tuple[nn.Module, nn.Module]], xb: Tensor, tol: float = 1e-3
+) -> list[tuple[float, float]]:
+    """Corrects all layers by `lsuv_layer`: the `(act_module, weight_module)` of `pairs`, in order, first layer first.
+
+    Returns the final (mean, std) of each.
+    """
+    ### BEGIN SOLUTION
+    return [lsuv_layer(model, act_module, weight_module, xb, tol) for act_module, weight_module in pairs]
+    ### END SOLUTION
+
+
+# %% [markdown]
+# The picture shows what there is to gain: twenty layers whose activation nobody has calculated an initialisation for,
+# with PyTorch's default weights and after LSUV.
+
+
+# %%
+def block_scales_picture(models: dict[str, nn.Sequential], xb: Tensor):
+    """A figure: mean and standard deviation after each block of each model, for the batch `xb`."""
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+    for name, model in models.items():
+        x, means, stds = xb, [], []
+        with torch.no_grad():
+            for block in model:
+                x = block(x)
+                means.append(x.mean().item())
+                stds.append(x.std(correction=0).item())
+        left.plot(means, marker=".", label=name)
+        right.plot(stds, marker=".", label=name)
+    left.set(title="mean", xlabel="block")
+    right.set(title="standard deviation", xlabel="block", yscale="log")
+    right.legend()
+    return figure
+
+
+# %%
+if __name__ == "__main__":
+    torch.manual_seed(1)
+
+    def deep_net() -> nn.Sequential:
+        return nn.Sequential(
+            *(nn.Sequential(nn.Linear(100, 100), GeneralReLU(leak=0.1, sub=0.4, maxv=3.0)) for _ in range(20))
+        )
+
+    batch = torch.randn(200, 100)
+    before, after = deep_net(), deep_net()
+    lsuv_init(after, [(activation, linear) for linear, activation in after], batch)
+    block_scales_picture({"PyTorch's default": before, "after LSUV": after}, batch)
+
+# %% [markdown]
+# ## In a fit
+#
+# LSUV needs a batch, and the learner has the batches; so it makes a good callback. It belongs before the *first* fit
+# and only there: whoever calls `fit` again wants to train on, and would see the trained weights rescaled. The batch
+# that it measures is not used up, since asking `dls.train` for an iterator a second time starts the epoch anew. As
+# the optimizer has already been given the parameters by then, it matters that `lsuv_layer` changes them in place.
+
+
+# %%
+class LSUVCallback(Callback):
+    """Initialises the model by `lsuv_init` on one training batch before the first fit, and never again.
+
+    pairs_of: function that takes the model and returns its `(act_module, weight_module)` pairs, first layer first.
+    The batch is `(xb, ...)`; the epochs of the fit still see all batches.
+    """
+
+    order = -1  # a callback that records activations should see the fit, not this
+
+    def __init__(self, pairs_of: Callable[[nn.Module], Iterable[tuple[nn.Module, nn.Module]]]) -> None:
+        ### BEGIN SOLUTION
+        self.pairs_of, self.done = pairs_of, False
+        ### END SOLUTION
+
+    def before_fit(self) -> None:
+        ### BEGIN SOLUTION
+        if not self.done:
+            xb = next(iter(self.learn.dls.train))[0]
+            device = next(self.model.parameters()).device
+            lsuv_init(self.model, self.pairs_of(self.model), xb.to(device))
+            self.done = True
+        ### END SOLUTION

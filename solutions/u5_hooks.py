@@ -297,7 +297,7 @@ class HooksCallback(Callback):
 
 # %%
 def panels(count: int, columns: int = 2, size: tuple[float, float] = (5, 2.4)):
-    """An empty figure and the list of its `count` axes, `columns` side by side; `size` in inches is that of one panel."""
+    """An empty figure and the list of its `count` axes, `columns` side by side; `size`, in inches, is one panel's."""
     from matplotlib.figure import Figure
 
     columns = min(columns, max(count, 1))
@@ -346,7 +346,7 @@ class ActivationStats(HooksCallback):
         ### BEGIN SOLUTION
         figure, axes = panels(len(self))
         for number, (ax, hook) in enumerate(zip(axes, self, strict=True)):
-            ax.imshow(histogram_image(torch.stack(hook.stats[2])), origin="lower", aspect="auto")
+            ax.imshow(histogram_image(torch.stack(hook.stats[2])).numpy(), origin="lower", aspect="auto")
             ax.set(title=f"layer {number}", xlabel="batch", ylabel="bin")
         return figure
         ### END SOLUTION
@@ -356,7 +356,7 @@ class ActivationStats(HooksCallback):
         ### BEGIN SOLUTION
         figure, axes = panels(len(self))
         for number, (ax, hook) in enumerate(zip(axes, self, strict=True)):
-            ax.plot(dead_fraction(torch.stack(hook.stats[2])))
+            ax.plot(dead_fraction(torch.stack(hook.stats[2])).numpy())
             ax.set(title=f"layer {number}", xlabel="batch", ylabel="dead fraction", ylim=(0, 1))
         return figure
         ### END SOLUTION
@@ -367,7 +367,7 @@ class ActivationStats(HooksCallback):
         figure, axes = panels(2)
         for ax, title, which in zip(axes, ("mean", "standard deviation"), (0, 1), strict=True):
             for number, hook in enumerate(self):
-                ax.plot(torch.tensor(hook.stats[which]), label=f"layer {number}")
+                ax.plot(torch.tensor(hook.stats[which]).numpy(), label=f"layer {number}")
             ax.set(title=title, xlabel="batch")
             ax.legend()
         return figure
@@ -375,8 +375,10 @@ class ActivationStats(HooksCallback):
 
 
 # %% [markdown]
-# Five layers on a task that a straight line nearly solves, with PyTorch's default initialisation. The learning rate
-# is the only difference between the two runs; the second is too large for this network.
+# Five layers, with PyTorch's default initialisation, on a task that one linear layer could solve. The learning rate is
+# the only difference between the two runs. At 0.3 the bands of all layers widen steadily and the loss falls. At 3 there
+# are peaks, and after each of them fewer activations are left; the deepest layers are silent in the end, and the
+# average loss, 1.60, is that of guessing among five classes, ln 5 = 1.61.
 
 
 # %%

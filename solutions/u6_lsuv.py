@@ -32,7 +32,7 @@ from .u5_hooks import Hook
 #
 # Neither correction hits exactly. The bias is not divided along with the weights, and between them and the measured
 # output there is an activation that bends things; so measure again, and stop when both are within a tolerance. As a
-# rule the error shrinks by a constant factor per step, and ten or twenty steps are enough.
+# rule the error shrinks by a constant factor per step, and ten to thirty steps are enough.
 #
 # Some layers cannot get there. Plain ReLU puts out nothing below 0: its mean is 0 only when *all* of its output is 0,
 # and then the standard deviation is 0 too. A layer whose output is 0 throughout, a dead one, has nothing to divide
@@ -88,7 +88,7 @@ def lsuv_layer(
             bias.copy_(old_bias)
     finally:
         hook.remove()
-    raise RuntimeError(f"no mean 0 and std 1 in {max_iter} steps: got to mean {hook.mean:.3g} and std {hook.std:.3g}")
+    raise RuntimeError(f"the layer cannot get to mean 0 and std 1: it got to mean {hook.mean:.3g}, std {hook.std:.3g}")
     ### END SOLUTION
 
 
@@ -167,8 +167,9 @@ def block_scales_picture(models: dict[str, nn.Sequential], xb: Tensor):
                 stds.append(x.std(correction=0).item())
         left.plot(means, marker=".", label=name)
         right.plot(stds, marker=".", label=name)
-    left.set(title="mean", xlabel="block")
-    right.set(title="standard deviation", xlabel="block", yscale="log")
+    blocks = range(0, len(means), max(1, len(means) // 10))
+    left.set(title="mean", xlabel="block", xticks=blocks)
+    right.set(title="standard deviation", xlabel="block", xticks=blocks, yscale="log")
     right.legend()
     return figure
 

@@ -228,7 +228,7 @@ def to_tensors(dataset: Dataset, device: torch.device | str = "cpu") -> tuple[Te
 
 def fashion_loaders(
     dsd: DatasetDict,
-    batch_size: int = 64,
+    batch_size: int = 128,
     device: torch.device | str = "cpu",
     generator: torch.Generator | None = None,
     train: str = "train",
@@ -354,8 +354,8 @@ if __name__ == "__main__":
     torch.manual_seed(1)
     dls = fashion_loaders(normalized(fashion, 0.2860, 0.3530))
     metrics = MetricsCallback(accuracy=accuracy)
-    model = conv_net(act=partial(GeneralReLU, leak=0.1, sub=0.4), norm=BatchNorm)
-    learn = train(model, dls, epochs=5, lr=0.01, cbs=[metrics])
+    model = conv_net(act=partial(GeneralReLU, leak=0.1), norm=BatchNorm)
+    learn = train(model, dls, epochs=5, lr=0.02, cbs=[metrics])
     for record in metrics.history:
         print("epoch {epoch}, {phase}: loss {loss:.3f}, accuracy {accuracy:.4f}".format(**record))
 
@@ -431,14 +431,14 @@ if __name__ == "__main__":
     from .u5_hooks import ActivationStats
 
     stats = ActivationStats(lambda module: isinstance(module, GeneralReLU))
-    watched = conv_net(act=partial(GeneralReLU, leak=0.1, sub=0.4), norm=BatchNorm)
-    train(watched, dls, epochs=1, lr=0.01, cbs=[stats])
+    watched = conv_net(act=partial(GeneralReLU, leak=0.1), norm=BatchNorm)
+    train(watched, dls, epochs=1, lr=0.02, cbs=[stats])
     stats.plot_stats()
     stats.color_dim()
     stats.dead_chart()
 
 # %%
 if __name__ == "__main__":
-    searched = conv_net(act=partial(GeneralReLU, leak=0.1, sub=0.4), norm=BatchNorm)
+    searched = conv_net(act=partial(GeneralReLU, leak=0.1), norm=BatchNorm)
     searched.apply(partial(init_weights, leak=0.1))
     lr_picture(TrainLearner(searched, dls, F.cross_entropy, opt_func=Adam).lr_find())

@@ -251,7 +251,11 @@ def decays(beside, optimizer, how, directions, params, steps, seed):
 def keeps_apart(beside, optimizer, how, directions, dtype, seed, steps=8):
     """Every parameter has a state of its own, whatever it looks like."""
     params = family(dtype, seed)
-    follows(beside, optimizer, how, directions, params, steps, seed)
+    grads, rates = gradients(params, steps, seed), [how["lr"]] * steps
+    # the first parameter does not move at first, so that the second meets one that still equals it
+    grads[0][0] = torch.zeros_like(params[0])
+    got = beside(_steps, optimizer=optimizer, how=how, params=params, grads=grads, rates=rates)
+    expect_walks(got, walks(params, grads, directions, rates), params, grads, described(optimizer, how))
 
 
 def skips(beside, optimizer, how, choices, dtype, seed, steps=8):

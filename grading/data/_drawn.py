@@ -59,7 +59,8 @@ def _photographs(patterns: Pixels, labels: Labels, random: np.random.Generator) 
     grain = random.standard_normal((count, SIDE * SIDE), dtype=np.float32)
     shade *= light * (1 + stripes + 0.12 * grain)
     shade += 4 * grain * (shade > 0)
-    return np.clip(shade, 0, 255).astype(np.uint8).reshape(count, SIDE, SIDE)
+    pictures: Pixels = np.clip(shade, 0, 255).astype(np.uint8).reshape(count, SIDE, SIDE)
+    return pictures
 
 
 def _patterns() -> Pixels:

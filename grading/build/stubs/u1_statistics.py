@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Unit 1: statistics
 #
-# A deep network is a long chain of matrix products. Multiply often enough by numbers that are a little too large and the
-# result overflows; a little too small, and it vanishes. To keep a chain of fifty layers in the middle we must be able
-# to say *how large* a tensor is, in one or two numbers. Those numbers are its mean and its standard deviation, and every
-# later unit is about holding them near 0 and 1.
+# A deep network is a long chain of matrix products. Multiply often enough by numbers that are a little too large
+# and the result overflows; a little too small, and it vanishes. To keep a chain of fifty layers in the middle we
+# must be able to say *how large* a tensor is, in one or two numbers. Those numbers are its mean and its standard
+# deviation, and every later unit is about holding them near 0 and 1.
 #
 # All statistics in this course are **population** statistics: they divide by the number of elements n, because the
 # tensor at hand is everything there is, not a sample from which we guess. `torch.var` divides by n - 1 unless told
@@ -17,8 +17,9 @@ from torch import Tensor
 # %% [markdown]
 # ## How large is a tensor?
 #
-# Take the data 1, 2, 4, 18. The mean, 6.25, says where the data lie, but not how far apart they are: 6, 6, 6, 7
-# has the same mean. The deviations from the mean, -5.25, -4.25, -2.25 and 11.75, say how far, but their own mean is always 0.
+# Take the data 1, 2, 4, 18. The mean, 6.25, says where the data lie, but not how far apart they are: 6, 6, 6, 7 has
+# the same mean. The deviations from the mean, -5.25, -4.25, -2.25 and 11.75, say how far, but their own mean is
+# always 0.
 
 
 # %%
@@ -60,8 +61,9 @@ def standard_deviation(t: Tensor) -> Tensor:
 
 
 # %% [markdown]
-# Squaring is not the only way to lose the sign: the **mean absolute deviation** takes absolute values instead. On the same
-# data it is 5.875. The one far element, 18, weighs less in it than in the standard deviation, because it is not squared.
+# Squaring is not the only way to lose the sign: the **mean absolute deviation** takes absolute values instead. On
+# the same data it is 5.875. The one far element, 18, weighs less in it than in the standard deviation, because it
+# is not squared.
 
 
 # %%
@@ -74,9 +76,9 @@ def mean_absolute_deviation(t: Tensor) -> Tensor:
 
 
 # %% [markdown]
-# **Question.** A hundred readings lie evenly between -1 and 1: standard deviation 0.58, mean absolute deviation 0.5. One
-# more reading arrives, and it is 100. Which of the two numbers grows by the larger factor, and why? When would you want
-# the other one?
+# **Question.** A hundred readings lie evenly between -1 and 1: standard deviation 0.58, mean absolute deviation
+# 0.5. One more reading arrives, and it is 100. Which of the two numbers grows by the larger factor, and why? When
+# would you want the other one?
 
 # %% [markdown] question="u1-outlier" points=2
 # Your answer here.
@@ -88,9 +90,10 @@ def mean_absolute_deviation(t: Tensor) -> Tensor:
 #
 # $$\operatorname{Var}[X] = \operatorname{E}[X^2] - \operatorname{E}[X]^2$$
 #
-# It is the one to write down on paper and the one to keep two running sums for. It is also the one to be careful with:
-# when the mean is large and the spread small, it subtracts two large, nearly equal numbers. With a mean of 4000 and a
-# standard deviation of 1, E[X²] is about 16,000,000; a float32 there moves in steps of 1, as large as the answer itself.
+# It is the one to write down on paper and the one to keep two running sums for. It is also the one to be careful
+# with: when the mean is large and the spread small, it subtracts two large, nearly equal numbers. With a mean of
+# 4000 and a standard deviation of 1, E[X²] is about 16,000,000; a float32 there moves in steps of 1, as large as
+# the answer itself.
 
 
 # %%
@@ -115,9 +118,10 @@ if __name__ == "__main__":
 #
 # $$\operatorname{Cov}[X, Y] = \operatorname{E}\left[(X - \operatorname{E}[X])(Y - \operatorname{E}[Y])\right]$$
 #
-# It is positive when large X come with large Y, negative when large X come with small Y, and its size depends on the
-# units of both. Divided by both standard deviations it becomes **Pearson's correlation**, a number from -1 to 1 without
-# a unit. All three must use the same divisor, n or n - 1, or the correlation of a line comes out as something else than 1.
+# It is positive when large X come with large Y, negative when large X come with small Y, and its size depends on
+# the units of both. Divided by both standard deviations it becomes **Pearson's correlation**, a number from -1 to 1
+# without a unit. All three must use the same divisor, n or n - 1, or the correlation of a line comes out as
+# something else than 1.
 #
 # Both need pairs. Two tensors of different shape have no pairs, and PyTorch would broadcast them silently into
 # numbers that mean nothing: refuse them.

@@ -1,0 +1,109 @@
+"""The pieces that a training run is put together from, and a sentence for whatever in them does not work."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+from grading.course import Course, Exercise
+from grading.data import DataError
+from grading.subject import Broken, Source, Subject, SubjectError, read_sources
+
+from ._check import impl_path
+from ._train import TrainError
+
+
+class NotWritten(TrainError):
+    """An exercise that a run needs is still a stub."""
+
+    def __init__(self, sentence: str, exercise: str) -> None:
+        super().__init__(sentence)
+        self.exercise = exercise
+
+
+class Workshop:
+    """One implementation's own pieces. A folder is taken as it is; a single file is completed from the reference."""
+
+    def __init__(self, course: Course, impl: str | None) -> None:
+        self.course = course
+        path = impl_path(course, impl)
+        self.name = f"{path}"
+        reference = None if path.is_dir() else read_sources(course, course.root / "solutions")
+        self.subject = Subject(course, read_sources(course, path), reference)
+
+    @cached_property
+    def pieces(self) -> Any:
+        """Everything by name: `pieces.TrainLearner`, `pieces.Adam`."""
+        with self.student_code():
+            return self.subject.pieces(self.course.exercises["train"])
+
+    def check_written(self, targets: Iterable[str]) -> None:
+        """Raises NotWritten with the first exercise, of `targets` and what they build on, that is still a stub."""
+        needed = {name for target in targets for name in (*self.course.prerequisites(target), target)}
+        ordered = [self.course.exercises[name] for name in self.course.exercises if name in needed]
+        missing = [exercise for exercise in ordered if self._is_missing(exercise)]
+        if missing:
+            more = f", and so are {len(missing) - 1} more that the capstone is put together from" if missing[1:] else ""
+            raise self._not_written(missing[0], more)
+
+    @contextmanager
+    def student_code(self) -> Iterator[None]:
+        """Turns what the student's code raises into one sentence with its file and line."""
+        try:
+            yield
+        except (TrainError, DataError):
+            raise
+        except SubjectError as error:
+            raise TrainError(str(error)) from None
+        except (Exception, SystemExit) as error:
+            frames = self.subject.student_frames(error)
+            if not frames:
+                raise
+            exercise = self._exercise_at(frames[-1].filename, frames[-1].lineno or 1)
+            if isinstance(error, NotImplementedError) and exercise is not None:
+                raise self._not_written(exercise) from None
+            *_, place, raised = self.subject.explain(error).splitlines()
+            raise TrainError(f"{place}: {raised}") from None
+
+    @contextmanager
+    def tolerated(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Hands the sentence on an error in the student's code to `say`, and goes on after the block."""
+        try:
+            with self.student_code():
+                yield
+        except (TrainError, AttributeError) as error:
+            say(str(error))
+
+    def _not_written(self, exercise: Exercise, more: str = "") -> NotWritten:
+        place = self.subject.locate(exercise)
+        return NotWritten(
+            f"{exercise.id} is not written yet ({place}){more}; `goodinit hint {exercise.id}` helps", exercise.id
+        )
+
+    def _is_missing(self, exercise: Exercise) -> bool:
+        """Whether the text of an exercise is a stub, or is not there and nobody lends it."""
+        source = self.subject.sources.of(exercise)
+        if isinstance(source, Broken):
+            raise TrainError(f"{source.where}: {source.problem}")
+        if source is None or not source.defines(exercise):
+            return self.subject.reference is None
+        return any(_raises_not_implemented(source, name) for name in exercise.names)
+
+    def _exercise_at(self, filename: str, line: int) -> Exercise | None:
+        for exercise in self.course.exercises.values():
+            source = self.subject.sources.of(exercise)
+            if isinstance(source, Source) and str(source.path) == filename:
+                for name in exercise.names:
+                    node = source.definitions.get(name)
+                    if node is not None and node.lineno <= line <= (node.end_lineno or node.lineno):
+                        return exercise
+        return None
+
+
+def _raises_not_implemented(source: Source, name: str) -> bool:
+    node = source.definitions.get(name)
+    raises = [inner for inner in ast.walk(node) if isinstance(inner, ast.Raise)] if node else []
+    return any("NotImplementedError" in ast.dump(inner) for inner in raises)

@@ -272,7 +272,7 @@ def test_lsuv_layer_out_of_reach(lsuv_layer, beside, layer, dead, modes, grad):
 
     ReLU has mean 0 only where all of its output is 0, and then there is no standard deviation to divide by.
     """
-    x, weight, bias, _leak, _sub = layer
+    x, weight, bias = layer[:3]
     bias = bias - 1000 if dead else bias
     got = beside(_layer, x=x, weight=weight, bias=bias, leak=0.0, sub=0.0, modes=modes, grad=grad)
     what = f"lsuv_layer(model, {'a dead' if dead else 'a plain'} ReLU, linear, xb)"

@@ -52,8 +52,11 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile(PROFILE)
 
 
-class NotStarted(Exception):
-    """The exercise under judgement is still a stub, or is not defined at all."""
+class NotStarted(BaseException):
+    """The exercise under judgement is still a stub, or is not defined at all.
+
+    Not an Exception: Hypothesis would look for the simplest input on which a stub is a stub.
+    """
 
 
 class Blocked(Exception):
@@ -124,7 +127,7 @@ class Judge:
                     fixtures = self.fixtures(check)
                     with self.running(check):
                         check.function(**fixtures)
-                except (Exception, SystemExit, TimeExpired) as raised:
+                except (Exception, SystemExit, TimeExpired, NotStarted) as raised:
                     error = raised
                 self.settle(check, error)
         return self.verdicts[check.name]
@@ -160,13 +163,15 @@ class Judge:
     def prepare(self, check: Check) -> None:
         """Raises NotStarted or Blocked where a check cannot run yet; otherwise gives it its seed."""
         exercise = self.course.exercises[check.exercise]
-        self.resolve(check)
         try:
             self.subject.defined(exercise)
         except SubjectError as error:
             if not error.started:
                 raise NotStarted(str(error)) from None
             raise
+        if self.subject.is_stub(exercise):
+            raise NotStarted(f"{self.subject.locate(exercise)} is still a stub")
+        self.resolve(check)
         waiting = self._waiting(exercise)
         if waiting:
             raise Blocked(f"waits for {', '.join(waiting)}")
@@ -258,7 +263,12 @@ class Judge:
             given = {name: value for name, value in kwargs.items() if name not in check.fixtures}
             _seed_everything(seed)
             with _recording(self._new_run(check, given)):
-                body(*args, **kwargs)
+                try:
+                    body(*args, **kwargs)
+                except NotImplementedError as error:
+                    if self.subject.raised_by_student(error):
+                        raise NotStarted(self.subject.explain(error)) from None
+                    raise
 
         recorded.__wrapped__ = body  # type: ignore[attr-defined]
         if check.drawn:
@@ -358,7 +368,7 @@ class Judge:
 
         def again(subject: Subject, drawn: dict[str, Any]) -> Run:
             run = Run(drawn)
-            with suppress(Exception, SystemExit, TimeExpired), _recording(run):
+            with suppress(Exception, SystemExit, TimeExpired, NotStarted), _recording(run):
                 self._replay(check, subject, drawn)
             return run
 

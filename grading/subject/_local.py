@@ -81,6 +81,12 @@ class Subject:
             raise SubjectError(f"`{exercise.symbol}` is not defined", started=False)
         return source
 
+    def is_stub(self, exercise: Exercise) -> bool:
+        """Whether a function still ends as it was given: by raising NotImplementedError."""
+        node = self.defined(exercise).definitions.get(exercise.names[0])
+        last = node.body[-1] if isinstance(node, ast.FunctionDef) and len(exercise.names) == 1 else None
+        return isinstance(last, ast.Raise) and last.exc is not None and "NotImplementedError" in ast.unparse(last.exc)
+
     def locate(self, exercise: Exercise) -> str:
         """Where the student's definition stands: `exercises/u7_normalization.py:40`."""
         source = self.sources.of(exercise)
@@ -161,6 +167,8 @@ class Subject:
         if not isinstance(source_of_truth, Source) or exercise.methods or self.reference is None:
             return
         wanted = _parameters(source_of_truth.definitions[exercise.symbol])
+        if wanted is None:
+            return
         try:
             signature = inspect.signature(value)
         except (TypeError, ValueError):
@@ -271,11 +279,11 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _parameters(node: ast.stmt) -> list[tuple[str, bool]]:
-    """Name and whether it may be left out, for each parameter of a function or of a class's `__init__`."""
+def _parameters(node: ast.stmt) -> list[tuple[str, bool]] | None:
+    """Name and whether it may be left out, for each parameter of a function or of a class's own `__init__`."""
     arguments = _arguments(node)
-    if arguments is None:
-        return []
+    if arguments is None or arguments.vararg is not None:
+        return None
     names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
     plain = len(names) - len(arguments.defaults)
     pairs = [(name, index >= plain) for index, name in enumerate(names)]

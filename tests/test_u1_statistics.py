@@ -8,6 +8,22 @@ from strategies import dtypes, generator, numbers, pairs, seeds, tensors
 from grading.verdict import expect, rejects, unchanged
 
 
+def several():
+    """Tensors of three elements or more: with fewer, wrong answers of different kinds agree."""
+    return tensors(min_dims=1, min_side=3)
+
+
+def several_pairs():
+    """Two tensors of one shape and float type, of three elements or more each."""
+    return pairs(min_dims=1, min_side=3)
+
+
+def expect_none(statistic, name, t):
+    """A single element does not vary."""
+    one = t.flatten()[:1].reshape(())
+    expect(statistic(one), torch.zeros_like(one), f"{name}(a single element)", scale=1 + one.abs())
+
+
 @given(t=tensors(min_dims=1))
 def test_mean_value(mean, t):
     """The mean is the sum of all elements divided by how many there are, whatever their shape."""
@@ -23,15 +39,16 @@ def test_mean_of_one_element(mean, t):
 
 
 @pytest.mark.weight(2)
-@given(t=tensors())
+@given(t=several())
 def test_variance_value(variance, t):
-    """The variance is the mean of the squared deviations from the mean.
+    """The variance is the mean of the squared deviations from the mean; a single element has none.
 
     Population statistics divide by n. `torch.var` divides by n - 1 unless it is told not to.
     """
     with unchanged(t=t):
         got = variance(t)
     expect(got, t.double().var(correction=0).to(t.dtype), "variance(t)", scale=t.var(correction=0) + 1e-4)
+    expect_none(variance, "variance", t)
 
 
 @given(dtype=dtypes())
@@ -55,7 +72,7 @@ def test_variance_keeps_digits(variance, seed, centre):
     expect(variance(t), t.double().var(correction=0).float(), "variance(t)", tol=2e-3)
 
 
-@given(t=tensors())
+@given(t=several())
 def test_standard_deviation_value(standard_deviation, t):
     """The standard deviation is the square root of the variance, which divides by n."""
     with unchanged(t=t):
@@ -63,23 +80,27 @@ def test_standard_deviation_value(standard_deviation, t):
     want = t.double().std(correction=0).to(t.dtype)
     # the root magnifies rounding near 0: a variance off by 1e-12 is a deviation off by 1e-6
     expect(got, want, "standard_deviation(t)", scale=want + (1e-2 if t.dtype == torch.float32 else 1e-4))
+    expect_none(standard_deviation, "standard_deviation", t)
 
 
-@given(t=tensors())
+@given(t=several())
 def test_mean_absolute_deviation_value(mean_absolute_deviation, t):
     """The mean absolute deviation is the mean distance of the elements from their mean."""
     with unchanged(t=t):
         got = mean_absolute_deviation(t)
     want = (t.double() - t.double().mean()).abs().mean().to(t.dtype)
     expect(got, want, "mean_absolute_deviation(t)", scale=want + 1e-2)
+    expect_none(mean_absolute_deviation, "mean_absolute_deviation", t)
 
 
-@given(t=tensors())
+@given(t=several())
 def test_variance_shortcut_value(variance_shortcut, t):
     """E[X²] - E[X]² equals the variance with divisor n, up to rounding."""
     with unchanged(t=t):
         got = variance_shortcut(t)
     expect(got, t.double().var(correction=0).to(t.dtype), "variance_shortcut(t)", scale=1e-3 + t.square().mean())
+    one = t.flatten()[:1].reshape(())
+    expect(variance_shortcut(one), torch.zeros_like(one), "variance_shortcut(a single element)", scale=1 + one.square())
 
 
 @given(seed=seeds(), centre=numbers(1e8, 2e8))
@@ -96,7 +117,7 @@ def test_variance_shortcut_in_one_pass(variance_shortcut, seed, centre):
     )
 
 
-@given(xy=pairs(min_side=1))
+@given(xy=several_pairs())
 @pytest.mark.weight(2)
 def test_covariance_value(covariance, xy):
     """The covariance is the mean of the products of both variables' deviations from their means; it divides by n."""
@@ -105,9 +126,11 @@ def test_covariance_value(covariance, xy):
         got = covariance(x, y)
     want = ((x.double() - x.double().mean()) * (y.double() - y.double().mean())).mean().to(x.dtype)
     expect(got, want, "covariance(x, y)", scale=0.1 + x.std(correction=0) * y.std(correction=0))
+    one, other = (t.flatten()[:1].reshape(()) for t in xy)
+    expect(covariance(one, other), torch.zeros_like(one), "covariance(a single pair)", scale=1 + (one * other).abs())
 
 
-@given(t=tensors())
+@given(t=several())
 def test_covariance_with_itself(covariance, t):
     """The covariance of a variable with itself is its variance."""
     want = t.double().var(correction=0).to(t.dtype)
@@ -128,7 +151,7 @@ def test_covariance_refuses_shapes(covariance, n):
     expect(covariance(x, y), want, "covariance(x, y)", scale=0.1 + x.std(correction=0) * y.std(correction=0))
 
 
-@given(xy=pairs(min_dims=1, min_side=2))
+@given(xy=several_pairs())
 @pytest.mark.weight(2)
 def test_correlation_value(correlation, xy):
     """The correlation is the covariance divided by the product of both standard deviations."""
@@ -140,17 +163,24 @@ def test_correlation_value(correlation, xy):
     expect(got, want, "correlation(x, y)", scale=1.0, tol=2e-3 if x.dtype == torch.float32 else None)
 
 
-@given(t=tensors(min_dims=1, min_side=2), slope=numbers(0.2, 3), shift=numbers(-3, 3), sign=numbers(-1, 1))
-def test_correlation_of_a_line(correlation, t, slope, shift, sign):
-    """Data on a line have correlation 1, or -1 where the line falls; all three statistics must share one divisor."""
-    assume(float(t.std(correction=0)) > 0.05)
+@given(xy=several_pairs(), slope=numbers(0.2, 3), shift=numbers(-3, 3), sign=numbers(-1, 1))
+def test_correlation_of_a_line(correlation, xy, slope, shift, sign):
+    """Data on a line have correlation 1, or -1 where the line falls, and other data lie between.
+
+    All three statistics must share one divisor.
+    """
+    t, other = xy
+    assume(float(t.std(correction=0)) > 0.05 and float(other.std(correction=0)) > 0.05)
+    between = torch.corrcoef(torch.stack([t.double().flatten(), other.double().flatten()]))[0, 1].to(t.dtype)
+    tol = 2e-3 if t.dtype == torch.float32 else 1e-8
+    expect(correlation(t, other), between, "correlation(t, other)", scale=1.0, tol=tol)
     slope = slope if sign >= 0 else -slope
     want = torch.tensor(1.0 if slope > 0 else -1.0, dtype=t.dtype)
     got = correlation(t, slope * t + shift)
-    expect(got, want, "correlation(t, slope * t + shift)", tol=2e-3 if t.dtype == torch.float32 else 1e-8)
+    expect(got, want, "correlation(t, slope * t + shift)", tol=tol)
 
 
-@given(xy=pairs(min_dims=1, min_side=2))
+@given(xy=several_pairs())
 def test_correlation_refuses_shapes(correlation, xy):
     """Tensors of different shape have no pairs, so they raise ValueError, also where PyTorch would broadcast them."""
     x, y = xy

@@ -727,16 +727,23 @@ def test_normalize_given(normalize, x, mean, std):
     check_normalized(normalize(x, 0.0, std), x, 0.0, std, f"normalize(x, 0.0, {std})")
 
 
-@given(x=images(), mean=st.just(0.0) | numbers(-3, 3))
-def test_normalize_mean_alone(normalize, x, mean):
+@given(x=images(), mean=numbers(0.1, 3) | numbers(-3, -0.1), std=spreads())
+def test_normalize_mean_alone(normalize, x, mean, std):
     """With only the mean given, x's own standard deviation is used, taken about x's own mean; 0.0 is a mean."""
-    check_normalized(normalize(x, mean=mean), x, mean, None, f"normalize(x, mean={mean})")
+    check_normalized(normalize(x.clone(), mean, std), x, mean, std, f"normalize(x, {mean}, {std})")
+    with unchanged(x=x):
+        alone, zero = normalize(x, mean=mean), normalize(x, mean=0.0)
+    check_normalized(alone, x, mean, None, f"normalize(x, mean={mean})")
+    check_normalized(zero, x, 0.0, None, "normalize(x, mean=0.0)")
 
 
-@given(x=images(), std=spreads())
-def test_normalize_std_alone(normalize, x, std):
+@given(x=images(), mean=numbers(0.1, 3) | numbers(-3, -0.1), std=spreads())
+def test_normalize_std_alone(normalize, x, mean, std):
     """With only the standard deviation given, x's own mean is used."""
-    check_normalized(normalize(x, std=std), x, None, std, f"normalize(x, std={std})")
+    check_normalized(normalize(x.clone(), mean, std), x, mean, std, f"normalize(x, {mean}, {std})")
+    with unchanged(x=x):
+        alone = normalize(x, std=std)
+    check_normalized(alone, x, None, std, f"normalize(x, std={std})")
 
 
 @given(
@@ -765,6 +772,8 @@ def test_normalize_with_statistics_of_others(normalize, seed, dtype, offset, spr
     train = normal((6, 5), seed, dtype=dtype, offset=offset, spread=spread)
     x = normal((3, 5), seed + 1, dtype=dtype)
     mean, std = train.mean(), train.std(correction=0)
-    check_normalized(normalize(x, mean, std), x, mean, std, "normalize(x, train.mean(), train's std)")
+    with unchanged(x=x, mean=mean, std=std):
+        got = normalize(x, mean, std)
+    check_normalized(got, x, mean, std, "normalize(x, train.mean(), train's std)")
     zero = torch.zeros((), dtype=dtype)
     check_normalized(normalize(x + 1, zero, 2.0), x + 1, zero, 2.0, "normalize(x, tensor(0.), 2.0)")

@@ -13,8 +13,13 @@ from grading.verdict import expect, unchanged
 
 
 def slopes():
-    """Slopes of a leak, from none to nearly that of the identity; 0.0 often enough."""
-    return st.just(0.0) | numbers(0, 0.9)
+    """Slopes of a leak, from none to nearly that of the identity; 0.0 often enough, exact also in float32."""
+    return st.just(0.0) | st.integers(0, 14).map(lambda sixteenths: sixteenths / 16)
+
+
+def caps():
+    """Caps above 0, below 0 and at 0, which is the last to be tried: there several wrong answers agree."""
+    return numbers(0.1, 2) | numbers(-1, -0.1) | st.just(0.0)
 
 
 def maybe(values):
@@ -141,7 +146,7 @@ def test_general_relu_sub(general_relu, x, leak, sub):
     check(general_relu, x, leak=leak, sub=sub)
 
 
-@given(x=tensors(), leak=maybe(slopes()), sub=maybe(numbers(-1, 1)), maxv=st.just(0.0) | numbers(-1, 2))
+@given(x=tensors(), leak=maybe(slopes()), sub=maybe(numbers(-1, 1)), maxv=caps())
 def test_general_relu_maxv(general_relu, x, leak, sub, maxv):
     """`maxv` caps what is left after the subtraction, and a cap of 0.0 is a cap.
 
@@ -149,9 +154,10 @@ def test_general_relu_maxv(general_relu, x, leak, sub, maxv):
     """
     check(general_relu, x, maxv=maxv)
     check(general_relu, x, leak=leak, sub=sub, maxv=maxv)
+    check(general_relu, x, leak=leak, sub=sub, maxv=0.0)
 
 
-@given(x=tensors(), sub=maybe(numbers(-1, 1)), maxv=st.just(0.0) | numbers(-1, 2), max_leak=slopes())
+@given(x=tensors(), sub=maybe(numbers(-1, 1)), maxv=caps(), max_leak=slopes())
 def test_general_relu_max_leak(general_relu, x, sub, maxv, max_leak):
     """With `max_leak` a value y above `maxv` becomes maxv + max_leak * (y - maxv); without `maxv` nothing happens."""
     check(general_relu, x, leak=0.25, sub=sub, maxv=maxv, max_leak=max_leak)
@@ -163,7 +169,7 @@ def test_general_relu_max_leak(general_relu, x, sub, maxv, max_leak):
     x=tensors(),
     leak=maybe(slopes()),
     sub=maybe(st.just(0.0) | numbers(-1, 1)),
-    maxv=maybe(st.just(0.0) | numbers(-1, 2)),
+    maxv=maybe(caps()),
     max_leak=maybe(slopes()),
 )
 def test_general_relu_combined(general_relu, x, leak, sub, maxv, max_leak):
@@ -179,7 +185,7 @@ def test_general_relu_combined(general_relu, x, leak, sub, maxv, max_leak):
     dtype=dtypes(),
     leak=maybe(slopes()),
     sub=maybe(numbers(-1, 1)),
-    maxv=maybe(st.just(0.0) | numbers(-1, 1)),
+    maxv=maybe(caps()),
     max_leak=maybe(slopes()),
 )
 def test_general_relu_gradient(general_relu, beside, seed, dtype, leak, sub, maxv, max_leak):
@@ -196,7 +202,7 @@ def test_general_relu_gradient(general_relu, beside, seed, dtype, leak, sub, max
     expect(got, want, "GeneralReLU(leak, sub, maxv, max_leak)(x) and a backward pass", scale=5.0)
 
 
-@given(seed=seeds(), dtype=dtypes(), leak=maybe(slopes()), sub=maybe(numbers(-1, 1)), maxv=maybe(numbers(-1, 1)))
+@given(seed=seeds(), dtype=dtypes(), leak=maybe(slopes()), sub=maybe(numbers(-1, 1)), maxv=maybe(caps()))
 def test_general_relu_in_a_model(general_relu, beside, seed, dtype, leak, sub, maxv):
     """In a model it adds no parameters and no buffers, and it does the same in training and in evaluation."""
     x, weight = normal((4, 3), seed, dtype=dtype), normal((5, 3), seed + 1, dtype=dtype)

@@ -562,9 +562,10 @@ def _ended(pieces, *, weights, xs, ending, event, rounds):
     """The outputs noted in fits that end in different ways, and by forward passes after each."""
     import contextlib
 
-    layer = nn.Linear(3, 4, bias=False).double()
-    layer.load_state_dict({"weight": weights[0]})
-    model, notes = nn.Sequential(layer), []
+    first, last, notes = nn.Linear(3, 4, bias=False).double(), nn.Linear(4, 2, bias=False).double(), []
+    first.load_state_dict({"weight": weights[0]})
+    last.load_state_dict({"weight": weights[1]})
+    model = nn.Sequential(first, nn.ReLU(), last)
 
     class Trouble:
         order = 5
@@ -578,7 +579,7 @@ def _ended(pieces, *, weights, xs, ending, event, rounds):
     setattr(Trouble, event, make_trouble)
     select = {"mod_filter": lambda module: isinstance(module, nn.Linear), "on_train": True, "on_valid": True}
     callback = pieces.HooksCallback(lambda hook, module, inputs, output: notes[-1].append(output.detach()), **select)
-    dls = pieces.DataLoaders([(x, torch.zeros(len(x), 4)) for x in xs], [])
+    dls = pieces.DataLoaders([(x, torch.zeros(len(x), 2)) for x in xs], [])
     learner = pieces.TrainLearner(model, dls, lr=0.0, cbs=[callback])
     lengths = []
     for _ in range(rounds):
@@ -595,14 +596,14 @@ def _ended(pieces, *, weights, xs, ending, event, rounds):
 
 def expect_ended(beside, weights, xs, ending, event, rounds):
     got = beside(_ended, weights=weights, xs=xs, ending=ending, event=event, rounds=rounds)
-    outs = [x @ weights[0].T for x in xs]
-    noted = outs if ending == "the last batch" else [] if event in ("before_fit", "before_epoch") else outs[:1]
+    first, _, last = outputs(weights, xs)
+    outs = [out for pair in zip(first, last, strict=True) for out in pair]
+    noted = outs if ending == "the last batch" else [] if event in ("before_fit", "before_epoch") else outs[:2]
     end = f"fits ended by {ending}" + ("" if ending == "the last batch" else f" in {event}")
-    call = (
-        f"the outputs noted in each of {rounds} {end}, then by a pass in training mode, then by one in evaluation mode,"
-    )
-    expect(got["notes"], [noted, [], []] * rounds, call)
-    expect(got["lengths"], [1] * rounds, f"len(callback) after each of {rounds} {end}")
+    passes = "then by a pass in training mode, then by one in evaluation mode,"
+    call = f"the outputs of two layers noted in each of {rounds} {end}, {passes}"
+    expect(got["notes"], [noted, [], []] * rounds, call, scale=10.0)
+    expect(got["lengths"], [2] * rounds, f"len(callback) after each of {rounds} {end}")
 
 
 @pytest.mark.weight(3)

@@ -31,10 +31,11 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without ✓ shows ? instead of failing
-    args = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    args = _parser().parse_args(words or ["status"])
     try:
         course = load(find_root(Path.cwd()))
-        return COMMANDS[args.command or "status"].run(course, args)
+        return COMMANDS[args.command].run(course, args)
     except KeyboardInterrupt:
         print("\ngoodinit: stopped", file=sys.stderr)
         return 130

@@ -7,6 +7,7 @@ import threading
 import urllib.request
 from abc import ABC, abstractmethod
 from functools import cached_property
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,8 @@ DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 REPOSITORY = "zalando-datasets/fashion_mnist"
 # how long to wait for the Hub to answer at all, before it counts as unreachable
 PATIENCE = 6.0
-# of the 60,000 training images
+WHOLE = (60_000, 10_000)
+# mean and standard deviation of all training images
 STATISTICS = (0.28604, 0.35302)
 CLASS_NAMES = (
     "T-shirt/top",
@@ -70,15 +72,13 @@ class Source(ABC):
 
 
 class Folder(Source):
-    """The four IDX files in a folder, read and checked once."""
+    """The four IDX files in a folder, read and checked at once; raises DataError."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.label = f"Fashion-MNIST ({folder})"
-
-    @cached_property
-    def _splits(self) -> Arrays:
-        return read_folder(self.folder)
+        self._splits = read_folder(folder)
+        sizes = tuple(len(labels) for _, labels in self._splits.values())
+        part = "" if sizes == WHOLE else f"{sizes[0]} training and {sizes[1]} test images of "
+        self.label = f"{part}Fashion-MNIST ({folder})"
 
     def arrays(self) -> Arrays:
         return self._splits
@@ -113,7 +113,7 @@ class Hub(Source):
             try:
                 with urllib.request.urlopen(f"{endpoint}/api/datasets/{REPOSITORY}", timeout=PATIENCE) as answer:
                     answers.append(answer.status == 200)
-            except (OSError, ValueError):
+            except (OSError, ValueError, HTTPException):
                 pass
 
         # looking up a name knows no timeout, so a thread asks, and is left behind where it takes too long
@@ -151,7 +151,7 @@ class Drawn(Source):
     real = False
     label = "synthetic garments (drawn by a program; accuracies on them say nothing about photographs)"
 
-    def __init__(self, n_train: int = 60_000, n_test: int = 10_000) -> None:
+    def __init__(self, n_train: int = WHOLE[0], n_test: int = WHOLE[1]) -> None:
         self.sizes = {"train": n_train, "test": n_test}
 
     @cached_property
@@ -193,10 +193,7 @@ def local_source(data: str | os.PathLike[str] | None = None) -> Source | None:
         return Drawn()
     named = os.fspath(data) if data is not None else os.environ.get(VARIABLE)
     if named:
-        folder = Path(named).expanduser()
-        if not folder.is_dir():
-            read_folder(folder)
-        return Folder(folder)
+        return Folder(Path(named).expanduser())
     if DEBIAN.is_dir():
         return Folder(DEBIAN)
     hub = Hub()

@@ -51,6 +51,11 @@ def pytest_configure(config: pytest.Config) -> None:
     except CourseError as error:
         raise pytest.UsageError(str(error)) from None
     session = Session(config, course)
+    if config.option.impl is not None:
+        try:
+            read_sources(course, session.impl)
+        except ImplError as error:
+            raise pytest.UsageError(str(error)) from None
     config.stash[STASH] = session
     config.pluginmanager.register(_fixtures(course), "goodinit-fixtures")
     config.pluginmanager.register(session, "goodinit-session")

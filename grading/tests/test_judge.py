@@ -71,7 +71,7 @@ def test_an_endless_loop_ends(course: Course, tmp_path: Path) -> None:
     path.write_text("def mean(t):\n    while True:\n        pass\n")
     quick = replace(course, limits=Limits(check_seconds=0.5))
     judge = Judge(quick, read_sources(course, path), read_sources(course, ROOT / "solutions"), 1)
-    (verdict,) = judge.judge([course.exercises["mean"]])
+    verdict = next(iter(judge.judge([course.exercises["mean"]])))
     assert verdict.verdict == "wrong"
     assert "mean did not finish within 0.5 s; is there a loop that never ends?" in verdict.message
 

@@ -436,7 +436,7 @@ def samples_picture(images: Tensor, labels: Tensor, predicted: Tensor, names: Se
         ax.axis("off")
     shown = zip(axes.flat, images.cpu(), labels.tolist(), predicted.tolist(), strict=False)
     for ax, image, label, guess in shown:
-        ax.imshow(image[0], cmap="gray_r")
+        ax.imshow(image[0].numpy(), cmap="gray_r")
         right = label == guess
         title = names[guess] if right else f"{names[guess]}\n(is: {names[label]})"
         ax.set_title(title, fontsize=8, color="black" if right else "tab:red")

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from strategies import dtypes, generator, normal, numbers, seeds
 from torch import nn
@@ -325,6 +325,9 @@ def test_normalized_original(normalized, beside, splits, mean, std, index):
 
 # -- train
 
+# a fit takes a good part of a second, and a smaller seed is no simpler example
+brief = settings(max_examples=2, phases=[Phase.generate])
+
 
 def _fit(pieces, *, images, labels, fresh, sizes, epochs, lr, norm, seed):
     """Trains on images and labels; returns classes for the fresh images and what the weights did on the way."""
@@ -388,24 +391,24 @@ def _patches(number, seed, kinds=10):
     return images, labels
 
 
-@settings(max_examples=2)
+@brief
 @pytest.mark.weight(3)
 @given(norm=st.booleans(), seed=seeds())
 def test_train_learns(train, beside, norm, seed):
     """A few epochs of `train` are enough to tell ten simple kinds of pictures apart, also ones never seen before."""
-    images, labels = _patches(600, seed)
+    images, labels = _patches(320, seed)
     fresh, answers = _patches(200, seed + 1)
-    got = beside(_fit, images=images, labels=labels, fresh=fresh, sizes=32, epochs=4, lr=0.01, norm=norm, seed=seed)
+    got = beside(_fit, images=images, labels=labels, fresh=fresh, sizes=32, epochs=3, lr=0.01, norm=norm, seed=seed)
     right = sum(guess == answer for guess, answer in zip(got["classes"], answers.tolist(), strict=True)) / len(answers)
     # ten kinds: guessing gets 0.1
     expect(
         right >= 0.6,
         True,
-        f"accuracy {right:.2f} on fresh pictures after train(model, dls, epochs=4, lr=0.01) is at least 0.6:",
+        f"accuracy {right:.2f} on fresh pictures after train(model, dls, epochs=3, lr=0.01) is at least 0.6:",
     )
 
 
-@settings(max_examples=2)
+@brief
 @given(epochs=st.integers(1, 3), number=st.integers(60, 120), sizes=st.integers(20, 40), seed=seeds())
 def test_train_epochs(train, beside, epochs, number, sizes, seed):
     """`train` goes through the training batches as many times as `epochs` says, and takes a step for each."""
@@ -420,12 +423,12 @@ def test_train_epochs(train, beside, epochs, number, sizes, seed):
     expect(steps - 2 <= moved <= steps, True, f"steps that moved the weights: {moved} for {steps} batches:")
 
 
-@settings(max_examples=2)
+@brief
 @pytest.mark.weight(2)
 @given(lr=numbers(0.004, 0.02), seed=seeds())
 def test_train_one_cycle(train, beside, lr, seed):
     """The learning rate rises to `lr` and then falls to nearly 0: steps are short, then long, then short again."""
-    images, labels = _patches(320, seed)
+    images, labels = _patches(192, seed)
     got = beside(_fit, images=images, labels=labels, fresh=images[:5], sizes=16, epochs=3, lr=lr, norm=True, seed=seed)
     moves = got["moves"].double()
     longest = float(moves.max())
@@ -435,7 +438,7 @@ def test_train_one_cycle(train, beside, lr, seed):
     expect(last < 0.1, True, f"the last three steps are {last:.3f} of the longest, and near 0:")
 
 
-@settings(max_examples=2)
+@brief
 @pytest.mark.weight(2)
 @given(seed=seeds())
 def test_train_lr(train, beside, seed):
@@ -455,7 +458,7 @@ def test_train_lr(train, beside, seed):
     expect(4 < ratio < 25, True, f"longest step at lr 0.003 over that at 0.0003: {ratio:.3g}, which is about 10:")
 
 
-@settings(max_examples=2)
+@brief
 @pytest.mark.weight(2)
 @given(seed=seeds())
 def test_train_initialises(train, beside, seed):
@@ -474,7 +477,7 @@ def test_train_initialises(train, beside, seed):
     )
 
 
-@settings(max_examples=2)
+@brief
 @given(seed=seeds())
 def test_train_loss(train, beside, seed):
     """The loss is the cross-entropy of logits and class numbers, `F.cross_entropy`.

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ._train import LEAK, Setting, TrainError, classes
-from ._workshop import NotWritten, Workshop
+from ._workshop import Workshop
 
 SHIFT = 0.4
 
@@ -81,10 +81,9 @@ def run_table(workshop: Workshop, args: argparse.Namespace, setting: Setting) ->
                 with workshop.student_code():
                     record["accuracies"] = bench.run(row)
                 here = "; ".join(f"{value:.3f}" for value in record["accuracies"])
-            except NotWritten as error:
-                here = record["problem"] = f"not written yet: {error.exercise}"
             except TrainError as error:
-                here = record["problem"] = str(error)
+                here = f"not written yet: {error.unwritten}" if error.unwritten else str(error)
+                record["problem"] = here
             record["seconds"] = time.perf_counter() - start
             records.append(record)
             table.add_row(row.name, row.lesson, here)

@@ -20,7 +20,14 @@ LEAK = 0.1
 
 
 class TrainError(Exception):
-    """One sentence on why there is no training: what is missing, or what in the student's code failed, and where."""
+    """One sentence on why there is no training: what is missing, or what in the student's code failed, and where.
+
+    `unwritten` is the exercise that is still a stub, where that is the reason.
+    """
+
+    def __init__(self, sentence: str, unwritten: str = "") -> None:
+        super().__init__(sentence)
+        self.unwritten = unwritten
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -250,9 +257,12 @@ class Pictures:
 
     def __call__(self, name: str, figure: Callable[[], Any]) -> None:
         """Saves what `figure` returns as name.png."""
+        import matplotlib.pyplot as plt
+
         with self.allowed(f"{name}.png"):
             drawn = figure()
             drawn.savefig(self.setting.folder / f"{name}.png", dpi=110)
+            plt.close(drawn)
             self.done.append(f"{name}.png")
 
     def observed(self, batches: Any, lr: float) -> None:

@@ -16,14 +16,6 @@ from ._check import impl_path
 from ._train import TrainError
 
 
-class NotWritten(TrainError):
-    """An exercise that a run needs is still a stub."""
-
-    def __init__(self, sentence: str, exercise: str) -> None:
-        super().__init__(sentence)
-        self.exercise = exercise
-
-
 class Workshop:
     """One implementation's own pieces. A folder is taken as it is; a single file is completed from the reference."""
 
@@ -41,12 +33,12 @@ class Workshop:
             return self.subject.pieces(self.course.exercises["train"])
 
     def check_written(self, targets: Iterable[str]) -> None:
-        """Raises NotWritten with the first exercise, of `targets` and what they build on, that is still a stub."""
+        """Raises TrainError with the first exercise, of `targets` and what they build on, that is still a stub."""
         needed = {name for target in targets for name in (*self.course.prerequisites(target), target)}
         ordered = [self.course.exercises[name] for name in self.course.exercises if name in needed]
         missing = [exercise for exercise in ordered if self._is_missing(exercise)]
         if missing:
-            more = f", and so are {len(missing) - 1} more that the capstone is put together from" if missing[1:] else ""
+            more = f", nor {len(missing) - 1} more of the capstone's pieces" if missing[1:] else ""
             raise self._not_written(missing[0], more)
 
     @contextmanager
@@ -77,9 +69,9 @@ class Workshop:
         except (TrainError, AttributeError) as error:
             say(str(error))
 
-    def _not_written(self, exercise: Exercise, more: str = "") -> NotWritten:
+    def _not_written(self, exercise: Exercise, more: str = "") -> TrainError:
         place = self.subject.locate(exercise)
-        return NotWritten(
+        return TrainError(
             f"{exercise.id} is not written yet ({place}){more}; `goodinit hint {exercise.id}` helps", exercise.id
         )
 

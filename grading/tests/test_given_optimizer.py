@@ -1,4 +1,4 @@
-"""What unit 8 gives: a parameter group, with which the learning-rate finder of unit 4 drives the student's optimizers."""
+"""What unit 8 gives: a parameter group, so that the learning-rate finder of unit 4 drives the optimizers."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
-import pickle
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -403,16 +402,27 @@ class _Shrinking:
 
     def __init__(self) -> None:
         self.until: float | None = None
-        self.known: set[bytes] = set()
+        self.known: set[str] = set()
 
     def failed(self, given: dict[str, Any]) -> None:
         if self.until is None:
             self.until = time.monotonic() + SHRINK_SECONDS
-        self.known.add(pickle.dumps(given))
+        self.known.add(_identity(given))
 
     def over(self, given: dict[str, Any]) -> bool:
         """Whether the search has ended, and `given` is not among the inputs that it may return to."""
-        return self.until is not None and time.monotonic() > self.until and pickle.dumps(given) not in self.known
+        return self.until is not None and time.monotonic() > self.until and _identity(given) not in self.known
+
+
+def _identity(value: Any) -> str:
+    """A text that equal drawn values share; pickles of equal tensors differ."""
+    if isinstance(value, torch.Tensor):
+        return f"{value.dtype}{tuple(value.shape)}{value.tolist()}"
+    if isinstance(value, list | tuple):
+        return f"({','.join(map(_identity, value))})"
+    if isinstance(value, dict):
+        return ",".join(f"{name}={_identity(item)}" for name, item in value.items())
+    return repr(value)
 
 
 class _Running:

@@ -134,7 +134,8 @@ def preserved_state() -> Iterator[None]:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         torch.set_grad_enabled(grad)
-        torch.use_deterministic_algorithms(strict)
+        if torch.are_deterministic_algorithms_enabled() != strict:
+            torch.use_deterministic_algorithms(strict)
         torch.autograd.set_detect_anomaly(anomaly)
         torch.set_printoptions(profile="default")  # type: ignore[no-untyped-call]
         sys.stdout, sys.stderr = streams

@@ -1,0 +1,69 @@
+"""The bug bank and the diagnosis: a wrong answer is caught, and named by its own name or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from grading.bugs import BankError, Bug, Variant, load_bugs, load_variants, with_bug
+from grading.course import Course, load
+from grading.subject import read_sources
+from grading.verdict import WRONG, Verdict
+from grading.verdict.render import render
+
+from .conftest import ROOT
+
+Judging = Callable[..., dict[str, Verdict]]
+
+OPTIMIZERS = ("sgd", "weight_decay", "momentum", "rmsprop", "adam")
+NORMS = ("lerp", "layer_norm", "batch_norm", "instance_norm", "group_norm")
+
+
+def one_each() -> list[Variant]:
+    """A wrong answer, written as a whole, for each optimizer and each normalisation."""
+    answers = load_variants(load(ROOT), Path(__file__).parent / "rewritten")
+    return [next(answer for answer in answers if answer.exercise == name) for name in (*OPTIMIZERS, *NORMS)]
+
+
+@pytest.mark.parametrize("answer", one_each(), ids=lambda answer: answer.exercise)
+def test_a_wrong_answer_is_caught_and_never_misnamed(judge_text: Judging, answer: Variant) -> None:
+    found = judge_text(answer.text, answer.exercise)
+    wrong = [verdict for verdict in found.values() if verdict.verdict == WRONG]
+    assert wrong
+    assert {verdict.bug for verdict in wrong} <= {None, answer.name}
+    for verdict in wrong:
+        text = render(verdict)
+        assert verdict.exercise in text
+        assert "Traceback" not in text
+        assert "pytest --seed" in text
+
+
+def test_every_bug_applies_to_the_reference(course: Course) -> None:
+    reference = read_sources(course, ROOT / "solutions")
+    bugs = [bug for found in load_bugs(course).values() for bug in found]
+    assert bugs
+    for bug in bugs:
+        with_bug(course, reference, bug)
+
+
+def test_a_bug_that_does_not_apply_is_refused(course: Course) -> None:
+    reference = read_sources(course, ROOT / "solutions")
+    bug = Bug("mean", "nothing", "Nothing is wrong.", "t.sum()", "t.sum()", ("mean_value",))
+    with pytest.raises(BankError, match="changes nothing"):
+        with_bug(course, reference, bug)
+    with pytest.raises(BankError, match="stands 0 times"):
+        with_bug(course, reference, Bug("mean", "n", "S.", "t.total()", "t.sum()", ("mean_value",)))
+
+
+def test_a_known_misunderstanding_is_named(judge_text: Judging) -> None:
+    verdict = judge_text("def variance(t):\n    return t.var()\n", "variance")["variance_example"]
+    bug = next(bug for bug in load_bugs(load(ROOT))["variance"] if bug.name == verdict.bug)
+    assert "n - 1" in bug.sentence
+    assert bug.sentence in verdict.message
+
+
+def test_an_unknown_mistake_is_not_guessed(judge_text: Judging) -> None:
+    found = judge_text("def variance(t):\n    return t.var(correction=0) * 1.37 + 0.11\n", "variance")
+    assert {verdict.bug for verdict in found.values()} == {None}

@@ -12,10 +12,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ._train import LEAK, Setting, TrainError, classes
+from ._train import Setting, TrainError, classes
 from ._workshop import Workshop
 
-SHIFT = 0.4
+LEAK, SHIFT = 0.1, 0.4
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Row:
     norm: str | None = None
     batch_size: int = 1024
     one_cycle: bool = False
+    wd: float = 0.0
 
 
 def _rows() -> list[Row]:
@@ -58,7 +59,9 @@ def _rows() -> list[Row]:
         batch_norm("Momentum lr 1.5", "0.876", ((3, 1.5),), optimizer="Momentum"),
         batch_norm("RMSProp lr 3e-3", "0.853", ((3, 3e-3),), optimizer="RMSProp"),
         batch_norm("Adam lr 6e-3", "0.865 to 0.871", ((3, 6e-3),), optimizer="Adam"),
-        batch_norm("AdamW one-cycle, 5 epochs, lr 6e-2", "0.906", ((5, 6e-2),), optimizer="Adam", one_cycle=True),
+        batch_norm(
+            "AdamW one-cycle, 5 epochs, lr 6e-2", "0.906", ((5, 6e-2),), optimizer="Adam", one_cycle=True, wd=0.01
+        ),
     ]
 
 
@@ -112,7 +115,7 @@ class Bench:
         dls = pieces.DataLoaders(pieces.Batches(images.train.x, images.train.y, row.batch_size, shuffle=True), [])
         torch.manual_seed(self.setting.seed)
         model, callbacks = self._model(row)
-        optimizer = getattr(pieces, row.optimizer)
+        optimizer = partial(getattr(pieces, row.optimizer), wd=row.wd)
         learner = getattr(pieces, row.learner)(model, dls, F.cross_entropy, 0.1, callbacks, optimizer)
         found = []
         for epochs, lr in row.stages:

@@ -9,14 +9,12 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from grading.course import Course
 
 TEST_SPLIT = "test"
-LEAK = 0.1
 
 
 class TrainError(Exception):
@@ -142,7 +140,7 @@ def _capstone(workshop: Any, args: argparse.Namespace, setting: Setting, started
 
 def network(pieces: Any, device: str) -> Any:
     """The capstone's network of the student's own pieces, not yet initialised."""
-    model = pieces.conv_net(act=partial(pieces.GeneralReLU, leak=LEAK), norm=pieces.BatchNorm)
+    model = pieces.conv_net(act=pieces.GeneralReLU, norm=pieces.BatchNorm)
     return model.to(device)
 
 
@@ -275,7 +273,7 @@ class Pictures:
         def fresh(size: int, callbacks: Iterable[Any]) -> Any:
             torch.manual_seed(self.setting.seed)
             model = network(pieces, self.setting.device)
-            model.apply(partial(pieces.init_weights, leak=LEAK))
+            model.apply(pieces.init_weights)
             dls = pieces.DataLoaders(pieces.Batches(batches.x, batches.y, size, shuffle=True), [])
             return pieces.TrainLearner(model, dls, F.cross_entropy, lr, list(callbacks), pieces.Adam)
 

@@ -142,7 +142,7 @@ def test_train_may_have_the_bare_signature(train: Train, mine: Path):
     change(
         mine,
         "u9_fashion",
-        "    wd: float = 0.05,\n    leak: float = 0.1,\n    cbs: Iterable[Callback] = (),\n) -> Learner",
+        "    wd: float = 0.05,\n    leak: float = 0.0,\n    cbs: Iterable[Callback] = (),\n) -> Learner",
         ") -> Learner",
     )
     change(mine, "u9_fashion", "    lr: float,\n    *,\n", "    lr: float,\n")
@@ -150,7 +150,7 @@ def test_train_may_have_the_bare_signature(train: Train, mine: Path):
         mine,
         "u9_fashion",
         "    ### BEGIN SOLUTION\n    model.apply",
-        "    wd, leak, cbs = 0.01, 0.1, ()\n    model.apply",
+        "    wd, leak, cbs = 0.01, 0.0, ()\n    model.apply",
     )
     status, out, err = train("--epochs", "1", impl=str(mine))
     assert status == 0, err

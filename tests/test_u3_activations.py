@@ -152,6 +152,9 @@ def test_general_relu_maxv(general_relu, x, leak, sub, maxv):
 
     In Python 0.0 counts as false: `if maxv:` takes it for None.
     """
+    check(general_relu, x, leak=leak, sub=sub)
+    # nothing that a ReLU puts out is below this cap
+    check(general_relu, x, maxv=-0.5)
     check(general_relu, x, maxv=maxv)
     check(general_relu, x, leak=leak, sub=sub, maxv=maxv)
     check(general_relu, x, leak=leak, sub=sub, maxv=0.0)
@@ -160,6 +163,7 @@ def test_general_relu_maxv(general_relu, x, leak, sub, maxv):
 @given(x=tensors(), sub=maybe(numbers(-1, 1)), maxv=caps(), max_leak=slopes())
 def test_general_relu_max_leak(general_relu, x, sub, maxv, max_leak):
     """With `max_leak` a value y above `maxv` becomes maxv + max_leak * (y - maxv); without `maxv` nothing happens."""
+    check(general_relu, x, leak=0.25, sub=sub)
     check(general_relu, x, leak=0.25, sub=sub, maxv=maxv, max_leak=max_leak)
     check(general_relu, x, sub=sub, max_leak=max_leak)
 
@@ -174,6 +178,7 @@ def test_general_relu_max_leak(general_relu, x, sub, maxv, max_leak):
 )
 def test_general_relu_combined(general_relu, x, leak, sub, maxv, max_leak):
     """Any of the four may be None, alone or together; they are taken in the order leak, sub, maxv, max_leak."""
+    check(general_relu, x, leak=leak, sub=sub)
     check(general_relu, x, leak=leak, sub=sub, maxv=maxv, max_leak=max_leak)
     got = general_relu(leak, sub, maxv, max_leak)(x)
     want, _ = general(x, leak, sub, maxv, max_leak)

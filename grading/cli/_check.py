@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from grading.course import Course, Exercise
+from grading.course import Course, Exercise, hints_given
 from grading.data import garments
 from grading.judge import Judge, fresh_seed
 from grading.subject import read_sources
@@ -50,6 +50,7 @@ def judging(course: Course, args: argparse.Namespace) -> Iterator[Judge]:
         read_sources(course, course.root / "solutions"),
         fresh_seed() if args.seed is None else args.seed,
         garments=lambda: garments(args.data),
+        hints=hints_given(course),
     )
     try:
         yield judge

@@ -17,10 +17,9 @@ from rich.panel import Panel
 from rich.syntax import Syntax
 
 from grading.build import STUBS
-from grading.course import Course, Exercise, Unit
+from grading.course import NOTES, Course, Exercise, Unit, hints_given
 from grading.subject import Broken, Source, read_source
 
-NOTES = ".goodinit"
 SIDE_BY_SIDE = 110
 
 
@@ -31,7 +30,7 @@ class EditError(Exception):
 def hint(course: Course, args: argparse.Namespace) -> int:
     """Prints the next hint of an exercise, and remembers how many have been given."""
     exercise = _one(course, args.target, "hint")
-    given = _hints_given(course)
+    given = hints_given(course)
     many = given.get(exercise.id, 0)
     if args.again and many:
         for number, text in enumerate(exercise.hints[:many], start=1):
@@ -143,14 +142,6 @@ def _one(course: Course, target: str, command: str) -> Exercise:
         names = ", ".join(exercise.id for exercise in exercises)
         raise EditError(f"`goodinit {command}` takes one exercise; {target} has {names}")
     return exercises[0]
-
-
-def _hints_given(course: Course) -> dict[str, int]:
-    try:
-        notes = json.loads((course.root / NOTES / "hints.json").read_text(encoding="utf-8"))
-        return {str(name): int(many) for name, many in notes.items()}
-    except (OSError, ValueError, AttributeError):
-        return {}
 
 
 def _remember_hints(course: Course, given: dict[str, int]) -> None:

@@ -10,7 +10,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ._notes import NOTES, hints_given
 from ._places import Places
+
+__all__ = [
+    "NOTES",
+    "Course",
+    "CourseError",
+    "Exercise",
+    "Limits",
+    "Unit",
+    "did_you_mean",
+    "find_root",
+    "hints_given",
+    "load",
+]
 
 FILE = "course.toml"
 POINTS_IN_ALL = 100

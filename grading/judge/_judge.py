@@ -7,7 +7,7 @@ import hashlib
 import io
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
@@ -79,7 +79,7 @@ class Judge:
     """Judges one Subject by the suites of a course.
 
     `seed` fixes every number that is drawn. `garments` is what the fixture of that name hands to the checks that
-    train: an object with the data, or a function that makes it.
+    train: an object with the data, or a function that makes it. `hints` counts those already given by exercise.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class Judge:
         *,
         garments: Callable[[], Any] | None = None,
         seconds: bool = True,
+        hints: Mapping[str, int] | None = None,
     ) -> None:
         self.course = course
         self.seed = seed
@@ -99,6 +100,7 @@ class Judge:
         self.is_reference = reference is not None and reference.path == sources.path
         self.garments = garments
         self.seconds = seconds
+        self.hints = hints or {}
         self.verdicts: dict[str, Verdict] = {}
         self._checks: dict[str, list[Check]] = {}
         self._runs: dict[str, list[Run]] = {}
@@ -323,11 +325,17 @@ class Judge:
             found = self._diagnosis(check)
             likely = ("likely", found.sentence) if found else None
             message = f"{check.sentence} {error}" + (f" {found.sentence}" if found else "")
-            details = _lines(("called", error.call), given, *_evidence(error), likely, lesson, replay)
+            hint = self._next_hint(check.exercise) if found else None
+            details = _lines(("called", error.call), given, *_evidence(error), likely, lesson, hint, replay)
             return WRONG, message, details, found.bug.name if found else None
         raised = self.subject.explain(error)
         message = f"{check.sentence} It raised {raised.splitlines()[-1]}"
         return WRONG, message, _lines(given, ("raised", raised), lesson, replay), None
+
+    def _next_hint(self, name: str) -> tuple[str, str] | None:
+        """The hint that `goodinit hint` would give next; none once all have been given."""
+        left = self.course.exercises[name].hints[self.hints.get(name, 0) :]
+        return ("hint", left[0]) if left else None
 
     def _given_lines(self, check: Check) -> tuple[str, str] | None:
         runs = self._runs.get(check.name)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from grading.course import Course, CourseError, Exercise, load
+from grading.course import Course, CourseError, Exercise, hints_given, load
 from grading.judge import FIXTURES, Check, Judge, SuiteError, fresh_seed
 from grading.subject import ImplError, read_sources
 from grading.verdict import BLOCKED, NOT_STARTED, PASSED, Verdict
@@ -104,6 +104,7 @@ class Session:
                 self.config.option.seed,
                 garments=lambda: garments(self.config.option.data),
                 seconds=not debugging,
+                hints=hints_given(self.course),
             )
         return self._judge
 

@@ -9,6 +9,7 @@ import pytest
 
 from grading.bugs import BankError, Bug, Variant, load_bugs, load_variants, with_bug
 from grading.course import Course, load
+from grading.judge import Judge
 from grading.subject import read_sources
 from grading.verdict import WRONG, Verdict
 from grading.verdict.render import render
@@ -67,3 +68,18 @@ def test_a_known_misunderstanding_is_named(judge_text: Judging) -> None:
 def test_an_unknown_mistake_is_not_guessed(judge_text: Judging) -> None:
     found = judge_text("def variance(t):\n    return t.var(correction=0) * 1.37 + 0.11\n", "variance")
     assert {verdict.bug for verdict in found.values()} == {None}
+
+
+def test_the_next_hint_comes_with_the_diagnosis(course: Course, tmp_path: Path) -> None:
+    path = tmp_path / "variance.py"
+    path.write_text("def variance(t):\n    return t.var()\n")
+    hints = course.exercises["variance"].hints
+    for given, expected in enumerate([*hints, None]):
+        judge = Judge(
+            course, read_sources(course, path), read_sources(course, ROOT / "solutions"), 1, hints={"variance": given}
+        )
+        verdict = judge.run(judge.check_named("u1_statistics", "variance_example"))
+        judge.close()
+        assert verdict.bug
+        shown = [hint for hint in hints if hint in verdict.details]
+        assert shown == ([expected] if expected else [])

@@ -130,7 +130,12 @@ def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch):
     with pytest.raises(DataError, match="not reachable"):
         find_source(None)
     monkeypatch.setattr(sources, "PATIENCE", 0.2)
-    monkeypatch.setattr(sources.urllib.request, "urlopen", lambda *args, **how: time.sleep(30))
+
+    def never_answers(*args, **how):
+        time.sleep(30)
+        raise TimeoutError
+
+    monkeypatch.setattr(sources.urllib.request, "urlopen", never_answers)
     start = time.perf_counter()
     with pytest.raises(DataError, match="not reachable"):
         find_source(None)

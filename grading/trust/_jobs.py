@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -22,6 +23,7 @@ from grading.verdict import PASSED, WRONG, measuring
 
 from ._liveness import argument_names, with_perturbed_argument
 from ._mutants import mutated
+from ._statistics import Sampled, catches, sample
 
 EXAMPLES = 25
 
@@ -166,6 +168,34 @@ def _mutant(worker: _Worker, job: Job) -> Finding:
     return Finding(job, killed, "" if killed else "survived")
 
 
+def _sample(worker: _Worker, job: Job) -> Finding:
+    """A check that judges random draws never accuses the reference, and its errors are as large as it says."""
+    total = Sampled.of(0, 0, [])
+    for seed in range(job.seed, job.seed + job.seeds):
+        judge = Judge(worker.course, worker.reference, worker.reference, seed)
+        try:
+            total += sample(judge, judge.check_named(worker.course.unit_of(job.exercise).id, job.what))
+        finally:
+            judge.close()
+    return Finding(job, not total.problem, total.problem, {"sampled": total})
+
+
+def _power(worker: _Worker, job: Job) -> Finding:
+    """A check that judges random draws catches a bug that it is said to catch, in every run."""
+    check_name, bug = job.what
+    sources = with_bug(worker.course, worker.reference, bug)
+    seen = []
+    for seed in range(job.seed, job.seed + job.seeds):
+        judge = Judge(worker.course, sources, worker.reference, seed)
+        try:
+            seen.append(catches(judge, judge.check_named(worker.course.unit_of(job.exercise).id, check_name)))
+        finally:
+            judge.close()
+    power = sum(caught for caught, _ in seen) / len(seen)
+    note = "" if power == 1 else f"sees {bug.name!r} in {power:.0%} of its runs"
+    return Finding(job, power == 1, note, {"power": power, "error": median(error for _, error in seen)})
+
+
 PROOFS: dict[str, Callable[[_Worker, Job], Finding]] = {
     "bug": _bug,
     "caught": _caught,
@@ -173,6 +203,8 @@ PROOFS: dict[str, Callable[[_Worker, Job], Finding]] = {
     "rewritten": _rewritten,
     "argument": _argument,
     "mutant": _mutant,
+    "sample": _sample,
+    "power": _power,
 }
 
 __all__ = ["Finding", "Job", "argument_names", "run_jobs"]

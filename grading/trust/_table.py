@@ -6,7 +6,8 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,83 +21,208 @@ from grading.judge import checks_of, fresh_seed, load_suite
 from grading.subject import Sources, read_sources
 
 from ._equivalent import EQUIVALENT
-from ._jobs import Finding, Job, run_jobs
+from ._jobs import EXAMPLES, Finding, Job, run_jobs
 from ._liveness import argument_names
 from ._mutants import mutants
+from ._statistics import Sampled
 
 # a seed of few inputs instead of one seed of many: other shapes, types and hyper-parameters each time
 VARIANT_SEEDS, VARIANT_EXAMPLES = 200, 2
+POWER_SEEDS, RUNS_AT_ONCE = 20, 50
+DIAGNOSES = ("right", "wrong", "silent")
 REWRITTEN = Path(__file__).parent.parent / "tests" / "rewritten"
 
 
 def trust(argv: list[str] | None = None) -> int:
-    """Runs the proofs and prints the table; returns 0 when every one of them holds."""
+    """Runs the proofs and prints the tables; returns 0 when every one of them holds."""
     parser = argparse.ArgumentParser(prog="python -m grading.trust", description=trust.__doc__)
-    parser.add_argument("--quick", action="store_true", help="bugs, rewritten bugs and variants, each once")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--quick", action="store_true", help="bugs, rewritten bugs and variants, each once")
+    what.add_argument(
+        "--statistics", action="store_true", help="only the checks that judge random draws, 10,000 draws each"
+    )
     parser.add_argument("--only", metavar="EXERCISE", action="append", help="prove this exercise alone")
     parser.add_argument("--seed", type=int, default=None, help="draw the same numbers as an earlier run")
     parser.add_argument("--json", metavar="FILE", help="write every finding there, one JSON object per line")
+    parser.add_argument("--report", metavar="FILE", help="write the tables there, in Markdown")
     args = parser.parse_args(argv)
-    seed = fresh_seed() if args.seed is None else args.seed
     course = load(find_root(Path.cwd()))
-    reference = read_sources(course, course.root / "solutions")
-    names = args.only or list(course.exercises)
+    unknown = [name for name in args.only or [] if name not in course.exercises]
+    if unknown:
+        parser.error(f"there is no exercise {unknown[0]!r}")
+    seed = fresh_seed() if args.seed is None else args.seed
     print(f"seed {seed}", flush=True)
-    findings = _all(course, reference, names, seed, quick=args.quick)
+    proofs = Proofs(course, read_sources(course, course.root / "solutions"), args.only or list(course.exercises), seed)
+    tables = []
+    if not args.statistics:
+        proofs.prove(quick=args.quick)
+        tables.append(proofs.table())
+    if not args.quick:
+        proofs.sample(10_000 if args.statistics else 1_000)
+        tables.append(proofs.statistics_table())
+    if not args.quick and not args.statistics:
+        tables.append(proofs.arguments_table())
+    for table in tables:
+        Console(file=sys.stdout).print(table.for_terminal())
+    findings = proofs.findings
     if args.json:
-        Path(args.json).write_text(
-            "".join(json.dumps(_record(finding)) + "\n" for finding in findings), encoding="utf-8"
-        )
+        records = "".join(json.dumps(_record(finding)) + "\n" for finding in findings)
+        Path(args.json).write_text(records, encoding="utf-8")
+    if args.report:
+        text = "\n\n".join(table.as_markdown() for table in tables)
+        Path(args.report).write_text(f"Made by `make trust`, seed {seed}.\n\n{text}\n", encoding="utf-8")
     bad = [finding for finding in findings if not finding.good]
-    Console(file=sys.stdout).print(_table(course, names, findings))
     for finding in bad:
         print(f"{finding.job.kind} of {finding.job.exercise}: {_name(finding.job)}: {finding.note}")
     print(f"{len(findings) - len(bad)} of {len(findings)} proofs hold")
     return 1 if bad else 0
 
 
-def _all(course: Course, reference: Sources, names: list[str], seed: int, *, quick: bool) -> list[Finding]:
-    bugs = load_bugs(course)
-    variants = [variant for variant in load_variants(course) if variant.exercise in names]
-    rewritten = [variant for variant in load_variants(course, REWRITTEN) if variant.exercise in names]
-    jobs = [Job("bug", name, bug.name, seed) for name in names for bug in bugs[name]]
-    jobs += [Job("rewritten", variant.exercise, variant, seed) for variant in rewritten]
-    jobs += [Job("variant", variant.exercise, variant, seed) for variant in variants]
-    if not quick:
-        for name in names:
-            jobs += [Job("argument", name, argument, seed) for argument in argument_names(course, reference, name)]
-            equivalent = EQUIVALENT.get(name, {})
+@dataclass(frozen=True)
+class Rows:
+    """One table to publish: a title, the columns, and the text of its cells."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+    def for_terminal(self) -> Table:
+        table = Table(title=self.title, box=None, pad_edge=False)
+        for index, column in enumerate(self.columns):
+            table.add_column(column, justify="right" if index else "left")
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+    def as_markdown(self) -> str:
+        ruler = ["---", *["--:"] * (len(self.columns) - 1)]
+        lines = [" | ".join(cells) for cells in (self.columns, ruler, *self.rows)]
+        return f"## {self.title}\n\n" + "\n".join(f"| {line} |" for line in lines)
+
+
+class Proofs:
+    """The findings about some exercises, and the tables that they are published in."""
+
+    def __init__(self, course: Course, reference: Sources, names: list[str], seed: int) -> None:
+        self.course, self.reference, self.names, self.seed = course, reference, names, seed
+        self.bugs = load_bugs(course)
+        self.findings: list[Finding] = []
+
+    def prove(self, *, quick: bool) -> None:
+        """Bugs, rewritten bugs and variants, each once; unless `quick`, arguments, mutants and variants many times."""
+        variants = [variant for variant in load_variants(self.course) if variant.exercise in self.names]
+        rewritten = [answer for answer in load_variants(self.course, REWRITTEN) if answer.exercise in self.names]
+        jobs = [Job("bug", name, bug.name, self.seed) for name in self.names for bug in self.bugs[name]]
+        jobs += [Job("rewritten", answer.exercise, answer, self.seed) for answer in rewritten]
+        jobs += [Job("variant", variant.exercise, variant, self.seed) for variant in variants]
+        if not quick:
+            for name in self.names:
+                jobs += self._deep_jobs(name)
+        self._run(jobs, "proofs")
+        if not quick:
+            many = [Job("variant", one.exercise, one, self.seed + 1, VARIANT_SEEDS) for one in variants]
+            self._run(many, f"variants, {VARIANT_SEEDS} seeds", examples=VARIANT_EXAMPLES)
+
+    def _deep_jobs(self, name: str) -> Iterable[Job]:
+        for argument in argument_names(self.course, self.reference, name):
+            yield Job("argument", name, argument, self.seed)
+        equivalent = EQUIVALENT.get(name, {})
+        for mutant in mutants(self.course, self.reference, name):
+            if f"{mutant.line} -> {mutant.change}" not in equivalent:
+                yield Job("mutant", name, mutant, self.seed)
+
+    def sample(self, draws: int) -> None:
+        """Measures the checks that judge random draws, with `draws` draws of each."""
+        checks = [
+            check
+            for unit in self.course.units
+            if hasattr(suite := load_suite(self.course, unit), "expect_statistic")
+            for check in checks_of(self.course, unit, suite)
+            if check.exercise in self.names and not check.slow
+        ]
+        first = self._run([Job("sample", c.exercise, c.name, self.seed) for c in checks], "statistics", keep=False)
+        statistical = [finding for finding in first if finding.numbers["sampled"].comparisons]
+        jobs, powers = [], []
+        for number, finding in enumerate(statistical):
+            job, each = finding.job, max(finding.numbers["sampled"].draws, 1)
+            runs = math.ceil(draws / each)
+            starts = range(0, runs, RUNS_AT_ONCE)
+            base = self.seed + 1_000_000 * number
             jobs += [
-                Job("mutant", name, mutant, seed)
-                for mutant in mutants(course, reference, name)
-                if f"{mutant.line} -> {mutant.change}" not in equivalent
+                Job("sample", job.exercise, job.what, base + start, min(RUNS_AT_ONCE, runs - start)) for start in starts
             ]
-    findings = list(_shown(run_jobs(course.root, jobs), len(jobs), "proofs"))
-    if not quick:
-        many = [Job("variant", variant.exercise, variant, seed + 1, VARIANT_SEEDS) for variant in variants]
-        findings += _shown(run_jobs(course.root, many, examples=VARIANT_EXAMPLES), len(many), "variants, 200 seeds")
-    return findings
+            powers += [
+                Job("power", job.exercise, (job.what, bug), self.seed, POWER_SEEDS)
+                for bug in self.bugs[job.exercise]
+                if job.what in bug.caught_by
+            ]
+        self._run(jobs, f"statistics, {draws} draws")
+        self._run(powers, "power")
 
+    def _run(self, jobs: list[Job], title: str, *, examples: int = EXAMPLES, keep: bool = True) -> list[Finding]:
+        results = run_jobs(self.course.root, jobs, examples=examples)
+        found = list(tqdm(results, total=len(jobs), desc=title, disable=not sys.stderr.isatty()))
+        if keep:
+            self.findings += found
+        return found
 
-def _shown(findings: Iterable[Finding], total: int, title: str) -> Iterable[Finding]:
-    bar: Iterable[Finding] = tqdm(findings, total=total, desc=title, disable=not sys.stderr.isatty())
-    return bar
+    def table(self) -> Rows:
+        columns = ("exercise", "checks", "bugs", "rewritten", "variants", "arguments", "mutants", "right/wrong/silent")
+        rows = []
+        for name in self.names:
+            mine = [finding for finding in self.findings if finding.job.exercise == name]
+            unit = self.course.unit_of(name)
+            many = sum(check.exercise == name for check in checks_of(self.course, unit, load_suite(self.course, unit)))
+            kinds = [_share(mine, kind) for kind in ("bug", "rewritten", "variant", "argument", "mutant")]
+            told = [finding.numbers["diagnosis"] for finding in mine if "diagnosis" in finding.numbers]
+            rows.append((name, str(many), *kinds, "/".join(str(told.count(word)) for word in DIAGNOSES)))
+        return Rows("What the suites are known to see", columns, rows)
 
+    def arguments_table(self) -> Rows:
+        columns = ("exercise", "argument", "seen at, in tolerances", "checks that crash")
+        rows = [
+            (
+                finding.job.exercise,
+                finding.job.what,
+                _amount(finding.numbers["excess"]),
+                str(finding.numbers["crashed"]),
+            )
+            for finding in self.findings
+            if finding.job.kind == "argument"
+        ]
+        return Rows("What a changed argument is off by", columns, rows)
 
-def _table(course: Course, names: list[str], findings: list[Finding]) -> Table:
-    table = Table(title="What the suites are known to see", box=None, pad_edge=False)
-    for column in ("exercise", "checks", "bugs", "rewritten", "variants", "arguments", "mutants", "right/wrong/silent"):
-        table.add_column(column, justify="left" if column == "exercise" else "right")
-    for name in names:
-        mine = [finding for finding in findings if finding.job.exercise == name]
-        unit = course.unit_of(name)
-        checks = sum(check.exercise == name for check in checks_of(course, unit, load_suite(course, unit)))
-        kinds = [_share(mine, kind) for kind in ("bug", "rewritten", "variant", "argument", "mutant")]
-        told = [finding.numbers["diagnosis"] for finding in mine if "diagnosis" in finding.numbers]
-        table.add_row(
-            name, str(checks), *kinds, "/".join(str(told.count(word)) for word in ("right", "wrong", "silent"))
+    def statistics_table(self) -> Rows:
+        columns = (
+            "check",
+            "draws",
+            "stated rate",
+            "false alarms",
+            "spread",
+            "largest error",
+            "nearest bug",
+            "caught in",
+            "at",
         )
-    return table
+        totals: dict[str, Sampled] = {}
+        powers: dict[str, list[Finding]] = {}
+        for finding in self.findings:
+            if finding.job.kind == "sample":
+                name, sampled = finding.job.what, finding.numbers["sampled"]
+                totals[name] = totals[name] + sampled if name in totals else sampled
+            elif finding.job.kind == "power":
+                powers.setdefault(finding.job.what[0], []).append(finding)
+        rows = []
+        for name, total in totals.items():
+            nearest = min(powers.get(name, []), key=lambda f: (f.numbers["power"], f.numbers["error"]), default=None)
+            least = (
+                (nearest.job.what[1].name, f"{nearest.numbers['power']:.0%}", f"{nearest.numbers['error']:.0f} s.e.")
+                if nearest
+                else ("", "", "")
+            )
+            measured = (f"{total.stated:.0e}", str(total.alarms), f"{total.spread:.2f}", f"{total.largest:.1f} s.e.")
+            rows.append((name, str(total.draws), *measured, *least))
+        return Rows("Checks that judge random draws", columns, rows)
 
 
 def _share(findings: list[Finding], kind: str) -> str:
@@ -104,14 +230,22 @@ def _share(findings: list[Finding], kind: str) -> str:
     return f"{sum(finding.good for finding in mine)}/{len(mine)}" if mine else ""
 
 
+def _amount(excess: float) -> str:
+    return "beyond measure" if excess == math.inf else f"{excess:.3g}"
+
+
 def _name(job: Job) -> str:
     what: Any = job.what
     if job.kind == "mutant":
         return f"{what.line} -> {what.change}"
+    if job.kind == "power":
+        return f"{what[1].name}, by {what[0]}"
     return what if isinstance(what, str) else str(what.name)
 
 
 def _record(finding: Finding) -> dict[str, Any]:
     numbers = {key: None if value == math.inf else value for key, value in finding.numbers.items()}
+    if "sampled" in finding.numbers:
+        numbers = asdict(finding.numbers["sampled"])
     job = finding.job
     return {"kind": job.kind, "exercise": job.exercise, "what": _name(job), "good": finding.good, **numbers}

@@ -1,6 +1,19 @@
 """The record of one check's outcome, and how it is shown; nobody else decides what a result looks like."""
 
-from ._expect import Mismatch, Observation, expect, expect_statistic, measuring, observing, rejects, show, unchanged
+from ._expect import (
+    FALSE_ALARM,
+    STANDARD_ERRORS,
+    Mismatch,
+    Observation,
+    expect,
+    expect_statistic,
+    measuring,
+    observing,
+    rejects,
+    sampling,
+    show,
+    unchanged,
+)
 from ._record import (
     BLOCKED,
     DELEGATED,
@@ -16,9 +29,11 @@ from ._record import (
 __all__ = [
     "BLOCKED",
     "DELEGATED",
+    "FALSE_ALARM",
     "KIT_ERROR",
     "NOT_STARTED",
     "PASSED",
+    "STANDARD_ERRORS",
     "VERDICTS",
     "WRONG",
     "Mismatch",
@@ -30,6 +45,7 @@ __all__ = [
     "measuring",
     "observing",
     "rejects",
+    "sampling",
     "show",
     "unchanged",
 ]

@@ -55,6 +55,20 @@ def measuring() -> Iterator[list[float]]:
         _measured.reset(token)
 
 
+_sampled: ContextVar[list[float] | None] = ContextVar("sampled", default=None)
+
+
+@contextmanager
+def sampling() -> Iterator[list[float]]:
+    """Collects by how many standard errors each statistic that is compared in the block is off, with its sign."""
+    errors: list[float] = []
+    token = _sampled.set(errors)
+    try:
+        yield errors
+    finally:
+        _sampled.reset(token)
+
+
 def _observe(call: str, got: Any, want: Any) -> None:
     seen = _observations.get()
     if seen is not None:
@@ -141,6 +155,9 @@ def expect_statistic(got: Any, want: float, standard_error: float, call: str) ->
     `standard_error` is the statistic's own standard deviation, derived where the check is written. A right answer
     fails at most once in 1e9 comparisons.
     """
+    sampled = _sampled.get()
+    if sampled is not None:
+        sampled.append((float(got) - float(want)) / standard_error)
     expect(float(got), float(want), call, tol=STANDARD_ERRORS, scale=standard_error)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -95,11 +95,17 @@ class Unit:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a submission may use, in seconds of wall time."""
+    """What a submission may use: seconds of wall time and, behind the wall, of its processor, memory and handles."""
 
     check_seconds: float = 30.0
     slow_check_seconds: float = 600.0
     import_seconds: float = 10.0
+    cpu_seconds: int = 1200
+    memory_mb: int = 4096
+    data_mb: int = 2048
+    threads: int = 64
+    open_files: int = 64
+    frame_mb: int = 256
 
 
 @dataclass(frozen=True)
@@ -201,8 +207,8 @@ class _Reader:
     def course(self, data: dict[str, Any]) -> Course:
         self.keys("the course", data, (), required={"title": str, "unit": list}, optional={"limits": dict})
         limits = data.get("limits", {})
-        seconds: dict[str, type] = dict.fromkeys(Limits.__dataclass_fields__, float)
-        self.keys("[limits]", limits, ("limits",), required={}, optional=seconds)
+        kinds: dict[str, type] = {entry.name: type(entry.default) for entry in fields(Limits)}
+        self.keys("[limits]", limits, ("limits",), required={}, optional=kinds)
         units = tuple(self.unit(number, table) for number, table in enumerate(data["unit"]))
         course = Course(title=data["title"], root=self.root, units=units, limits=Limits(**limits))
         self.unique_ids(course)

@@ -7,6 +7,7 @@ import hashlib
 import io
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any
@@ -18,7 +19,7 @@ from hypothesis.errors import Flaky, HypothesisException
 
 from grading.bugs import BankError, Diagnosis, Run, diagnose, load_bugs
 from grading.course import Course, Exercise
-from grading.subject import Sources, Subject, SubjectError, TimeExpired, preserved_state, time_limit
+from grading.subject import Sources, Subject, SubjectDied, SubjectError, TimeExpired, preserved_state, time_limit
 from grading.verdict import (
     BLOCKED,
     KIT_ERROR,
@@ -80,6 +81,7 @@ class Judge:
 
     `seed` fixes every number that is drawn. `garments` is what the fixture of that name hands to the checks that
     train: an object with the data, or a function that makes it. `hints` counts those already given by exercise.
+    `subject` is where the code of `sources` runs: in this process unless given.
     """
 
     def __init__(
@@ -92,10 +94,11 @@ class Judge:
         garments: Callable[[], Any] | None = None,
         seconds: bool = True,
         hints: Mapping[str, int] | None = None,
+        subject: Subject | None = None,
     ) -> None:
         self.course = course
         self.seed = seed
-        self.subject = Subject(course, sources, reference)
+        self.subject = subject or Subject(course, sources, reference)
         self.reference = Subject(course, reference) if reference else None
         self.is_reference = reference is not None and reference.path == sources.path
         self.garments = garments
@@ -104,6 +107,8 @@ class Judge:
         self.verdicts: dict[str, Verdict] = {}
         self._checks: dict[str, list[Check]] = {}
         self._runs: dict[str, list[Run]] = {}
+        # how often the body of each check has run
+        self.draws: Counter[str] = Counter()
         self._resolving: set[str] = set()
 
     def checks(self, exercise: str) -> list[Check]:
@@ -136,7 +141,7 @@ class Judge:
                     fixtures = self.fixtures(check)
                     with self.running(check):
                         check.function(**fixtures)
-                except (Exception, SystemExit, TimeExpired, _StubReached) as raised:
+                except (Exception, SystemExit, TimeExpired, SubjectDied, _StubReached) as raised:
                     error = raised
                 self.settle(check, error)
         return self.verdicts[check.name]
@@ -189,8 +194,11 @@ class Judge:
     def running(self, check: Check) -> _Running:
         """The context in which a check's body runs: bounded in time, without traces, and on record."""
         # a drawn check runs its body many times, and records each run by itself
-        record = None if check.drawn else _recording(self._new_run(check, {}))
-        return _Running(self.seed_of(check), self._seconds(check), slow=check.slow, record=record)
+        contexts = [self.subject.judging(self.course.exercises[check.exercise], slow=check.slow)]
+        if not check.drawn:
+            self.subject.seed(self.seed_of(check))
+            contexts.append(_recording(self._new_run(check, {})))
+        return _Running(self.seed_of(check), self._seconds(check), slow=check.slow, contexts=contexts)
 
     def _seconds(self, check: Check) -> float:
         limits = self.course.limits
@@ -248,13 +256,7 @@ class Judge:
 
     def _beside(self, check: Check, subject: Subject) -> Callable[..., Any]:
         exercise = self.course.exercises[check.exercise]
-        pieces = subject.pieces(exercise, self._passed_prerequisites(exercise))
-
-        def beside(scenario: Callable[..., Any], /, **values: Any) -> Any:
-            """Runs `scenario(pieces, **values)` next to the code under test and returns the plain values it returns."""
-            return scenario(pieces, **values)
-
-        return beside
+        return subject.beside(exercise, self._passed_prerequisites(exercise))
 
     def _garments(self, check: Check) -> Any:
         if self.garments is None:
@@ -275,6 +277,7 @@ class Judge:
             if shrinking.over(given):
                 return
             _seed_everything(seed)
+            self.subject.seed(seed)
             with _recording(self._new_run(check, given)):
                 try:
                     body(*args, **kwargs)
@@ -293,6 +296,7 @@ class Judge:
 
     def _new_run(self, check: Check, given: dict[str, Any]) -> Run:
         """A record for the next run of a check's body; the first few runs and the latest one are kept."""
+        self.draws[check.name] += 1
         runs = self._runs.setdefault(check.name, [])
         del runs[RUNS_KEPT:]
         runs.append(Run(copy.deepcopy(given)))
@@ -318,6 +322,8 @@ class Judge:
         if isinstance(error, TimeExpired):
             late = f"did not finish within {error.args[0]:g} s; is there a loop that never ends?"
             return WRONG, f"{check.sentence} {check.exercise} {late}", _lines(given, ("stopped", late), replay), None
+        if isinstance(error, SubjectDied):
+            return WRONG, f"{check.sentence} The code {error}.", _lines(given, ("stopped", str(error)), replay), None
         if isinstance(error, HypothesisException) or self._reference_fails_too(check):
             what = f"this check of the kit failed by itself ({type(error).__name__}: {error})"
             return KIT_ERROR, what, _lines(given, ("please", "report it; your code is not at fault"), replay), None
@@ -437,12 +443,12 @@ class _Running:
     """Bounds a check in time and undoes what it changes around itself."""
 
     def __init__(
-        self, seed: int, seconds: float, *, slow: bool, record: AbstractContextManager[None] | None = None
+        self, seed: int, seconds: float, *, slow: bool, contexts: Iterable[AbstractContextManager[None]] = ()
     ) -> None:
         self.seed = seed
         # on the small tensors of a check, handing work to other threads costs more than the work
         self.single_thread = not slow
-        self.contexts = [preserved_state(), time_limit(seconds), *([record] if record else [])]
+        self.contexts = [preserved_state(), time_limit(seconds), *contexts]
 
     def __enter__(self) -> None:
         self.stack = ExitStack()

@@ -1,20 +1,34 @@
 """Finds and loads the implementation under test, so that a suite need not know whose it is or where it runs."""
 
+from ._compose import Composition
+from ._delegation import Delegated, review, unavailable
 from ._guard import TimeExpired, preserved_state, time_limit
-from ._local import Subject, SubjectError
+from ._local import Opening, Subject, SubjectDied, SubjectError
+from ._package import Gone, ModuleCode, Opened, Package, Parameter
 from ._sources import Broken, ImplError, Source, Sources, definitions, read_source, read_sources
 
 __all__ = [
     "Broken",
+    "Composition",
+    "Delegated",
+    "Gone",
     "ImplError",
+    "ModuleCode",
+    "Opened",
+    "Opening",
+    "Package",
+    "Parameter",
     "Source",
     "Sources",
     "Subject",
+    "SubjectDied",
     "SubjectError",
     "TimeExpired",
     "definitions",
     "preserved_state",
     "read_source",
     "read_sources",
+    "review",
     "time_limit",
+    "unavailable",
 ]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Iterable
+from functools import cached_property
+from types import CodeType
 
 from grading.course import Course, Exercise
 
+from ._package import ModuleCode
 from ._sources import Broken, Source, Sources, definitions
 
 
@@ -25,24 +28,102 @@ def borrowed(course: Course, exercise: Exercise, passed: Iterable[str]) -> tuple
     return tuple(name for name in course.exercises if name in family and name not in passed and name != exercise.id)
 
 
-def module_tree(
-    course: Course, unit: str, sources: Sources, reference: Sources | None, lent: Iterable[str]
-) -> tuple[ast.Module, Source]:
-    """The syntax tree of one unit with the definitions of the exercises `lent` taken from the reference.
+class Composition:
+    """A submission with the definitions of the exercises `lent` taken from the reference, to judge `exercise` by.
 
-    A unit that the student has not got, or that cannot be read, is the reference's whole.
+    A unit that the student has not got, or that cannot be read, is the reference's whole. With `sparing`, what that
+    solves of other exercises than the ones lent is left out: code that nobody trusts gets no more than it builds on.
     """
-    source = sources.units.get(unit)
-    if reference is None:
-        if not isinstance(source, Source):
-            raise ModuleNotFoundError(f"there is no {unit}")
-        return source.tree, source
-    whole = reference.units[unit]
-    assert isinstance(whole, Source), "the reference is read and checked before it is lent"
-    if source is None or isinstance(source, Broken):
-        return whole.tree, whole
-    exercises = [course.exercises[name] for name in lent if course.exercises[name].unit == unit]
-    return substitute(source, whole, exercises), source
+
+    def __init__(
+        self,
+        course: Course,
+        sources: Sources,
+        reference: Sources | None,
+        lent: tuple[str, ...],
+        exercise: Exercise,
+        *,
+        sparing: bool = False,
+    ) -> None:
+        self.course, self.sources, self.reference = course, sources, reference
+        self.lent, self.exercise, self.sparing = lent, exercise, sparing
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        loose = self.sources.loose
+        return frozenset([*self.course.by_unit, *([loose.name] if isinstance(loose, Source) else [])])
+
+    @cached_property
+    def homes(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for unit in self.course.by_unit:
+            source = self.sources.units.get(unit) or (self.reference and self.reference.units.get(unit))
+            if isinstance(source, Source):
+                for name in source.definitions:
+                    found.setdefault(name, unit)
+        return found
+
+    def module(self, name: str) -> ModuleCode:
+        """One of the modules, compiled; raises ModuleNotFoundError where there is none."""
+        loose = self.sources.loose
+        if isinstance(loose, Source) and loose.name == name:
+            return self._loose_module(loose)
+        tree, source = self._unit_tree(name)
+        return ModuleCode(_compiled(tree, source), str(source.path))
+
+    def _unit_tree(self, unit: str) -> tuple[ast.Module, Source]:
+        source = self.sources.units.get(unit)
+        if self.reference is None:
+            if not isinstance(source, Source):
+                raise ModuleNotFoundError(f"there is no {unit}")
+            return source.tree, source
+        whole = self._whole(unit)
+        if source is None or isinstance(source, Broken):
+            return self._spared(whole) if self.sparing else whole.tree, whole
+        exercises = [self.course.exercises[name] for name in self.lent if self.course.exercises[name].unit == unit]
+        return substitute(source, whole, exercises), source
+
+    def _loose_module(self, loose: Source) -> ModuleCode:
+        if self.reference is None:
+            return ModuleCode(_compiled(loose.tree, loose), str(loose.path))
+        tree = loose.tree
+        exercises = [self.course.exercises[name] for name in self.lent]
+        for unit in self.reference.units:
+            here = [piece for piece in exercises if piece.unit == unit and loose.defines(piece)]
+            tree = substitute(Source(loose.name, loose.path, loose.shown_path, tree), self._whole(unit), here)
+        own = frozenset([*loose.definitions, self.exercise.symbol])
+        return ModuleCode(_compiled(tree, loose), str(loose.path), self.exercise.unit, own)
+
+    def _whole(self, unit: str) -> Source:
+        assert self.reference is not None, "only the reference lends"
+        whole = self.reference.units[unit]
+        assert isinstance(whole, Source), "the reference is read and checked before it is lent"
+        return whole
+
+    def _spared(self, whole: Source) -> ast.Module:
+        """A unit of the reference in which the exercises that are not lent are as good as stubs."""
+        tree = copy.deepcopy(whole.tree)
+        found = definitions(tree)
+        for exercise in self.course.by_unit[whole.name].exercises:
+            if exercise.id not in self.lent:
+                for name in exercise.names:
+                    _empty(found[name], exercise.id)
+        return tree
+
+
+def _compiled(tree: ast.Module, source: Source) -> CodeType:
+    code: CodeType = compile(tree, str(source.path), "exec", dont_inherit=True)
+    return code
+
+
+def _empty(node: ast.stmt, exercise: str) -> None:
+    """Puts `raise NotImplementedError` in the place of a function's body, or of those of a class's methods."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        node.body = ast.parse(f"raise NotImplementedError({exercise!r})").body
+        ast.fix_missing_locations(node)
+    elif isinstance(node, ast.ClassDef):
+        for inner in node.body:
+            _empty(inner, exercise)
 
 
 def substitute(source: Source, reference: Source, exercises: list[Exercise]) -> ast.Module:

@@ -1,0 +1,105 @@
+"""The process that workers are forked from: torch imported and warmed, no suite, no solution and no secret in it.
+
+`python -m grading.sandbox._template FD` reads requests from the socket FD: `fork` with the worker's socket attached,
+and `reap`. Forking takes a few milliseconds where a fresh interpreter takes seconds.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import socket
+import sys
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot
+import torch
+
+# before the first operation: a child of a process whose thread pool has run hangs in its first parallel operation
+torch.set_num_threads(1)
+
+from . import _confine, _wire, _worker  # noqa: E402
+
+REQUEST_BYTES = 65_536
+READY = b"ready"
+SOCKET = 3
+EXIT_REFUSED, EXIT_ENDED = 97, 99
+
+
+def main() -> None:
+    control = socket.socket(fileno=int(sys.argv[1]))
+    warm()
+    gc.collect()
+    # objects that exist now are never collected, so that children do not copy their pages by looking at them
+    gc.freeze()
+    readable = _confine.readable_paths()
+    control.send(READY)
+    while True:
+        try:
+            text, files, _, _ = socket.recv_fds(control, REQUEST_BYTES, 1)
+        except OSError:
+            return
+        if not text:
+            return
+        request = json.loads(text)
+        if request["do"] == "fork":
+            _fork(control, request, files[0], readable)
+        else:
+            _, status, usage = os.wait4(request["pid"], 0)
+            report = {"status": status, "seconds": usage.ru_utime + usage.ru_stime, "kilobytes": usage.ru_maxrss}
+            control.send(json.dumps(report).encode())
+
+
+def warm() -> None:
+    """Runs one operation of each kind that sets itself up on first use."""
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Flatten(), torch.nn.Linear(72, 3)
+    )
+    for optimizer in (torch.optim.SGD(model.parameters(), 0.1), torch.optim.Adam(model.parameters())):
+        loss = torch.nn.functional.cross_entropy(model(torch.randn(2, 1, 8, 8)), torch.tensor([0, 1]))
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    torch.linalg.svd(torch.eye(3))
+    torch.randn(9).sort()
+    torch.histc(torch.randn(9), 3)
+    # the course's plots are drawn beside the student's code, where no cache of fonts can be written
+    matplotlib.use("agg")
+    figure = matplotlib.pyplot.figure()
+    figure.add_subplot().plot([0, 1])
+    figure.canvas.draw()
+    matplotlib.pyplot.close(figure)
+
+
+def _fork(control: socket.socket, request: dict[str, Any], connection: int, readable: list[str]) -> None:
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _child(request, connection, readable, parent)
+        finally:
+            os._exit(EXIT_ENDED)
+    os.close(connection)
+    pidfd = os.pidfd_open(pid)
+    socket.send_fds(control, [json.dumps({"pid": pid}).encode()], [pidfd])
+    os.close(pidfd)
+
+
+def _child(request: dict[str, Any], connection: int, readable: list[str], parent: int) -> None:
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nothing, standard)
+    os.dup2(connection, SOCKET)
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=SOCKET)
+    limits = _confine.Limits(**request["limits"])
+    layers = _confine.confine((0, 1, 2, SOCKET), readable, limits, parent=parent, uid=request["uid"])
+    missing = _confine.missing(layers)
+    _wire.send(stream, {"layers": layers, "missing": missing})
+    if missing:
+        os._exit(EXIT_REFUSED)
+    _worker.Worker(stream).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -23,6 +23,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+if sys.platform != "win32":
+    import resource
+
 REQUIRED = ("no_new_privs", "rlimits", "landlock", "seccomp")
 LAYERS = ("descriptors", "namespaces", "uid", "capabilities", "undumpable", *REQUIRED)
 
@@ -448,8 +451,6 @@ def _keep_capabilities(kept: int) -> None:
 
 
 def _limit(limits: Limits, *, count_threads: bool) -> None:
-    import resource
-
     wanted = {
         resource.RLIMIT_AS: limits.memory_mb * MIB,
         resource.RLIMIT_DATA: limits.data_mb * MIB,

@@ -32,7 +32,7 @@ class Composition:
     """A submission with the definitions of the exercises `lent` taken from the reference, to judge `exercise` by.
 
     A unit that the student has not got, or that cannot be read, is the reference's whole. With `sparing`, what that
-    solves of other exercises than the ones lent is left out: code that nobody trusts gets no more than it builds on.
+    solves of other exercises is left out: code that nobody trusts gets no more than it builds on.
     """
 
     def __init__(
@@ -104,8 +104,11 @@ class Composition:
         """A unit of the reference in which the exercises that are not lent are as good as stubs."""
         tree = copy.deepcopy(whole.tree)
         found = definitions(tree)
+        # a loose file may build on what comes before it without defining that, and not on what comes after
+        order = list(self.course.exercises)
+        before = order[: order.index(self.exercise.id)] if self.sources.loose is not None else []
         for exercise in self.course.by_unit[whole.name].exercises:
-            if exercise.id not in self.lent:
+            if exercise.id not in self.lent and exercise.id not in before:
                 for name in exercise.names:
                     _empty(found[name], exercise.id)
         return tree

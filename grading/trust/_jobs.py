@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -18,6 +20,7 @@ import torch
 from grading.bugs import Bug, Variant, load_bugs, with_bug
 from grading.course import Course, load
 from grading.judge import PROFILE, Judge, load_suite
+from grading.sandbox import RemoteSubject, Sandbox
 from grading.subject import Sources, read_sources
 from grading.verdict import PASSED, WRONG, measuring
 
@@ -51,6 +54,12 @@ class Finding:
 class _Worker:
     course: Course
     reference: Sources
+
+    @cached_property
+    def sandbox(self) -> Sandbox:
+        found = Sandbox(self.course)
+        atexit.register(found.close)
+        return found
 
 
 _worker: _Worker | None = None
@@ -87,9 +96,10 @@ def _carry_out(job: Job) -> Finding:
 
 
 def _verdicts(
-    worker: _Worker, sources: Sources, exercise: str, seed: int, checks: Iterable[str] = ()
+    worker: _Worker, sources: Sources, exercise: str, seed: int, checks: Iterable[str] = (), *, wall: bool = False
 ) -> dict[str, Any]:
-    judge = Judge(worker.course, sources, worker.reference, seed)
+    subject = RemoteSubject(worker.course, sources, worker.reference, worker.sandbox) if wall else None
+    judge = Judge(worker.course, sources, worker.reference, seed, subject=subject)
     try:
         found = {}
         for check in judge.checks(exercise):
@@ -196,6 +206,27 @@ def _power(worker: _Worker, job: Job) -> Finding:
     return Finding(job, power == 1, note, {"power": power, "error": median(error for _, error in seen)})
 
 
+def _parity(worker: _Worker, job: Job) -> Finding:
+    """A right or wrong answer gets the same verdicts and points in this process and behind the wall."""
+    with TemporaryDirectory() as folder:
+        if isinstance(job.what, Bug):
+            sources = with_bug(worker.course, worker.reference, job.what)
+        elif isinstance(job.what, Variant):
+            path = Path(folder) / "handed_in.py"
+            path.write_text(job.what.text, encoding="utf-8")
+            sources = read_sources(worker.course, path)
+        else:
+            sources = worker.reference
+        here = _verdicts(worker, sources, job.exercise, job.seed)
+        there = _verdicts(worker, sources, job.exercise, job.seed, wall=True)
+    differing = [
+        f"{name}: {here[name].verdict} here, {there[name].verdict} behind the wall ({there[name].message})"
+        for name in here
+        if (here[name].verdict, here[name].points) != (there[name].verdict, there[name].points)
+    ]
+    return Finding(job, not differing, "; ".join(differing))
+
+
 PROOFS: dict[str, Callable[[_Worker, Job], Finding]] = {
     "bug": _bug,
     "caught": _caught,
@@ -203,6 +234,7 @@ PROOFS: dict[str, Callable[[_Worker, Job], Finding]] = {
     "rewritten": _rewritten,
     "argument": _argument,
     "mutant": _mutant,
+    "parity": _parity,
     "sample": _sample,
     "power": _power,
 }

@@ -39,6 +39,9 @@ def trust(argv: list[str] | None = None) -> int:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--quick", action="store_true", help="bugs, rewritten bugs and variants, each once")
     what.add_argument(
+        "--parity", action="store_true", help="only that verdicts behind the wall are those of this process"
+    )
+    what.add_argument(
         "--statistics", action="store_true", help="only the checks that judge random draws, 10,000 draws each"
     )
     parser.add_argument("--only", metavar="EXERCISE", action="append", help="prove this exercise alone")
@@ -54,13 +57,15 @@ def trust(argv: list[str] | None = None) -> int:
     print(f"seed {seed}", flush=True)
     proofs = Proofs(course, read_sources(course, course.root / "solutions"), args.only or list(course.exercises), seed)
     tables = []
-    if not args.statistics:
+    if args.parity:
+        proofs.compare()
+    elif not args.statistics:
         proofs.prove(quick=args.quick)
         tables.append(proofs.table())
-    if not args.quick:
+    if not args.quick and not args.parity:
         proofs.sample(10_000 if args.statistics else 1_000)
         tables.append(proofs.statistics_table())
-    if not args.quick and not args.statistics:
+    if not (args.quick or args.parity or args.statistics):
         tables.append(proofs.arguments_table())
     for table in tables:
         Console(file=sys.stdout).print(table.for_terminal())
@@ -130,6 +135,14 @@ class Proofs:
         for mutant in mutants(self.course, self.reference, name):
             if f"{mutant.line} -> {mutant.change}" not in equivalent:
                 yield Job("mutant", name, mutant, self.seed)
+
+    def compare(self) -> None:
+        """The reference, every bug and every variant, in this process and behind the wall."""
+        answers = [*load_variants(self.course), *load_variants(self.course, REWRITTEN)]
+        jobs = [Job("parity", name, None, self.seed) for name in self.names]
+        jobs += [Job("parity", name, bug, self.seed) for name in self.names for bug in self.bugs[name]]
+        jobs += [Job("parity", one.exercise, one, self.seed) for one in answers if one.exercise in self.names]
+        self._run(jobs, "parity")
 
     def sample(self, draws: int) -> None:
         """Measures the checks that judge random draws, with `draws` draws of each."""
@@ -240,7 +253,7 @@ def _name(job: Job) -> str:
         return f"{what.line} -> {what.change}"
     if job.kind == "power":
         return f"{what[1].name}, by {what[0]}"
-    return what if isinstance(what, str) else str(what.name)
+    return what if isinstance(what, str) else str(what.name) if what else "the reference"
 
 
 def _record(finding: Finding) -> dict[str, Any]:

@@ -1,0 +1,291 @@
+"""Behind the wall: objects in a worker act as in this process, and a worker that misbehaves costs its own verdict."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from grading.bugs import Variant, load_bugs, load_variants, with_bug
+from grading.course import Course
+from grading.judge import Judge, fresh_seed
+from grading.sandbox import RemoteSubject, Sandbox
+from grading.subject import Sources, SubjectDied, TimeExpired, read_sources
+from grading.verdict import NOT_STARTED, PASSED, WRONG, Verdict
+
+from .conftest import ROOT
+
+Reach = Callable[[str, str], Any]
+Graded = Callable[..., dict[str, Verdict]]
+
+SPECIMEN = """
+import os, sys, time
+import torch
+from torch import nn
+
+class Known(ValueError):
+    pass
+
+class LayerNorm(nn.Module):
+    def __init__(self, n_filters=None, eps=1e-5):
+        super().__init__()
+        self.mult = nn.Parameter(torch.ones(3))
+        self.register_buffer("seen", torch.zeros(2))
+        self.notes = {"a": [1, (2.5, None)], "b": "text"}
+        self.eps = eps
+
+    def forward(self, x):
+        if self.training:
+            self.seen += 1
+        return x * self.mult + self.eps
+
+    def several(self, x):
+        return {"twice": x * 2, "pair": (x + 1, 3)}
+
+    def fail(self, how):
+        if how == "known":
+            raise Known("as asked")
+        if how == "exit":
+            sys.exit(0)
+        if how == "end":
+            os._exit(0)
+        if how == "loop":
+            while True:
+                pass
+        if how == "memory":
+            torch.ones(10**10)
+        if how == "huge":
+            return torch.zeros(10**8)
+        if how == "deep":
+            found = []
+            for _ in range(1000):
+                found = [found]
+            return found
+        class Odd(BaseException):
+            pass
+        raise Odd("strange")
+
+    def change(self, x, y):
+        y += x
+        return y.sum()
+
+    def items(self):
+        yield from range(3)
+
+    def helper(self):
+        return lambda x: x + self.eps
+"""
+
+
+@pytest.fixture(scope="module")
+def sandbox(course: Course) -> Iterator[Sandbox]:
+    with Sandbox(course) as found:
+        yield found
+
+
+@pytest.fixture
+def subject(course: Course, sandbox: Sandbox, tmp_path: Path) -> Iterator[RemoteSubject]:
+    path = tmp_path / "specimen.py"
+    path.write_text(SPECIMEN)
+    found = RemoteSubject(course, read_sources(course, path), reference_of(course), sandbox)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def layer(course: Course, subject: RemoteSubject) -> Any:
+    return subject.exercise(course.exercises["layer_norm"])(eps=0.5)
+
+
+def reference_of(course: Course) -> Sources:
+    return read_sources(course, ROOT / "solutions")
+
+
+def test_modules_have_modes_parameters_buffers_and_state(layer: Any) -> None:
+    x = torch.randn(2, 3)
+    assert torch.allclose(layer(x), x + 0.5)
+    assert torch.equal(layer.seen, torch.ones(2))
+    layer.eval()
+    assert layer.training is False
+    layer(x)
+    assert torch.equal(layer.seen, torch.ones(2))
+    state = dict(layer.state_dict())
+    assert sorted(state) == ["mult", "seen"]
+    state["mult"] = torch.tensor([2.0, 3.0, 4.0])
+    layer.load_state_dict(state)
+    assert torch.equal(layer.mult, torch.tensor([2.0, 3.0, 4.0]))
+    assert layer.double().mult.dtype == torch.float64
+    assert [tuple(p.shape) for p in layer.parameters()] == [(3,)]
+    assert [name for name, _ in layer.named_buffers()] == ["seen"]
+    layer.to(torch.float32)
+    assert layer.mult.dtype == torch.float32
+
+
+def test_attributes_are_read_and_set(layer: Any) -> None:
+    assert layer.notes == {"a": [1, (2.5, None)], "b": "text"}
+    layer.eps = 7.0
+    assert layer.eps == 7.0
+    with pytest.raises(AttributeError):
+        _ = layer.nothing
+    assert layer.helper()(torch.ones(1)).item() == 8.0
+    assert list(layer.items()) == [0, 1, 2]
+    assert type(layer.items()).__name__ == "generator"
+
+
+def test_gradients_pass_through(layer: Any) -> None:
+    x = torch.randn(4, 3, requires_grad=True)
+    upstream = torch.randn(4, 3)
+    layer(x).backward(upstream)
+    assert torch.allclose(x.grad, upstream)
+    assert torch.allclose(layer.mult.grad, (x.detach() * upstream).sum(0), atol=1e-6)
+    layer.zero_grad()
+    assert layer.mult.grad is None
+    plain = torch.randn(2, 3)
+    layer(plain).sum().backward()
+    assert torch.allclose(layer.mult.grad, plain.sum(0), atol=1e-6)
+    with torch.no_grad():
+        assert not layer(x).requires_grad
+    found = layer.several(x)
+    (found["twice"].sum() + found["pair"][0].sum()).backward()
+    assert found["pair"][1] == 3
+    assert torch.allclose(x.grad, upstream + 3)
+
+
+def test_gradcheck_works(course: Course, subject: RemoteSubject) -> None:
+    layer = subject.exercise(course.exercises["layer_norm"])()
+    layer.double()
+    x = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layer, (x,))
+
+
+def test_changed_arguments_are_seen(layer: Any) -> None:
+    x, y = torch.ones(2), torch.zeros(2)
+    assert layer.change(x, y).item() == 2
+    assert torch.equal(x, torch.ones(2))
+    assert torch.equal(y, torch.ones(2))
+
+
+def test_exceptions_keep_their_kind_and_their_place(layer: Any, subject: RemoteSubject) -> None:
+    with pytest.raises(ValueError, match="as asked") as raised:
+        layer.fail("known")
+    assert type(raised.value) is ValueError
+    (frame,) = subject.student_frames(raised.value)
+    assert frame.name == "fail"
+    assert 'raise Known("as asked")' in subject.explain(raised.value)
+    assert subject.raised_by_student(raised.value)
+
+
+@pytest.mark.parametrize("how", ["exit", "end", "huge", "strange"])
+def test_a_death_is_no_exception_that_a_check_could_expect(layer: Any, how: str) -> None:
+    with pytest.raises(SubjectDied):
+        layer.fail(how)
+    with pytest.raises(SubjectDied, match="ended before"):
+        layer(torch.ones(3))
+
+
+def test_too_much_memory_is_an_error_of_the_code(layer: Any) -> None:
+    with pytest.raises((RuntimeError, MemoryError)):
+        layer.fail("memory")
+    assert torch.equal(layer(torch.zeros(3)), torch.full((3,), 0.5))
+
+
+def test_a_result_that_cannot_cross_is_an_error_of_the_code(layer: Any) -> None:
+    with pytest.raises(RecursionError):
+        layer.fail("deep")
+    assert torch.equal(layer(torch.zeros(3)), torch.full((3,), 0.5))
+
+
+def test_a_loop_meets_its_deadline(layer: Any) -> None:
+    layer._worker.seconds = 0.5
+    start = time.monotonic()
+    with pytest.raises(TimeExpired):
+        layer.fail("loop")
+    assert time.monotonic() - start < 5
+
+
+def test_a_new_worker_takes_over(course: Course, subject: RemoteSubject) -> None:
+    exercise = course.exercises["layer_norm"]
+    layer = subject.exercise(exercise)()
+    with pytest.raises(SubjectDied):
+        layer.fail("end")
+    assert torch.equal(subject.exercise(exercise)(eps=0.0)(torch.ones(3)), torch.ones(3))
+
+
+def test_no_worker_is_left(course: Course, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "specimen.py"
+    path.write_text(SPECIMEN)
+    subject = RemoteSubject(course, read_sources(course, path), reference_of(course), sandbox)
+    pid = subject.exercise(course.exercises["layer_norm"])._worker.pid
+    os.kill(pid, 0)
+    subject.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def verdicts(course: Course, sources: Sources, exercise: str, seed: int, sandbox: Sandbox | None) -> dict[str, Verdict]:
+    reference = reference_of(course)
+    subject = RemoteSubject(course, sources, reference, sandbox) if sandbox else None
+    judge = Judge(course, sources, reference, seed, subject=subject)
+    found = {check.name: judge.run(check) for check in judge.checks(exercise) if not check.slow}
+    judge.close()
+    return found
+
+
+def test_one_of_each_gets_the_same_verdicts_on_both_sides(course: Course, sandbox: Sandbox, tmp_path: Path) -> None:
+    """A sample, another one each time; `python -m grading.trust --parity` compares all of them."""
+    seed = fresh_seed()
+    chance = random.Random(seed)
+    reference = reference_of(course)
+    answers: list[Variant] = load_variants(course)
+    for name in chance.sample(list(course.exercises), 6):
+        samples = [reference]
+        samples += [with_bug(course, reference, bug) for bug in chance.sample(load_bugs(course)[name], 1)]
+        for answer in chance.sample([one for one in answers if one.exercise == name], 1):
+            path = tmp_path / f"{name}.py"
+            path.write_text(answer.text)
+            samples.append(read_sources(course, path))
+        for sources in samples:
+            here = verdicts(course, sources, name, seed, None)
+            there = verdicts(course, sources, name, seed, sandbox)
+            for check, verdict in here.items():
+                assert (there[check].verdict, there[check].points) == (verdict.verdict, verdict.points), (
+                    f"seed {seed}: {check}: {there[check].message}"
+                )
+
+
+def test_stubs_are_not_started(course: Course, sandbox: Sandbox) -> None:
+    sources = read_sources(course, ROOT / "exercises")
+    for name in ("mean", "batch_norm", "momentum"):
+        found = verdicts(course, sources, name, 1, sandbox)
+        assert {verdict.verdict for verdict in found.values()} == {NOT_STARTED}
+
+
+def test_what_was_lent_is_not_there_to_be_handed_in(course: Course, sandbox: Sandbox, tmp_path: Path) -> None:
+    """Judging covariance lends the reference of mean; nothing of it may serve as the answer to mean."""
+    path = tmp_path / "thief.py"
+    path.write_text(
+        "import gc, sys, types\n"
+        "def covariance(x, y):\n"
+        "    mx, my = mean(x), mean(y)\n"
+        "    return ((x - mx) * (y - my)).sum() / x.numel()\n"
+        "def mean(t):\n"
+        "    for module in list(sys.modules.values()):\n"
+        "        found = getattr(module, 'mean', None)\n"
+        "        if isinstance(found, types.FunctionType) and 'solutions' in found.__code__.co_filename:\n"
+        "            return found(t)\n"
+        "    raise RuntimeError('nothing to steal')\n"
+    )
+    found = verdicts(course, read_sources(course, path), "mean", 1, sandbox)
+    assert {verdict.verdict for verdict in found.values()} == {WRONG}
+    assert all(verdict.points == 0 for verdict in found.values())
+
+
+def test_passed_is_passed(course: Course, sandbox: Sandbox) -> None:
+    found = verdicts(course, reference_of(course), "batch_norm", 1, sandbox)
+    assert {verdict.verdict for verdict in found.values()} == {PASSED}

@@ -19,15 +19,26 @@ from hypothesis.errors import Flaky, HypothesisException
 
 from grading.bugs import BankError, Diagnosis, Run, diagnose, load_bugs
 from grading.course import Course, Exercise
-from grading.subject import Sources, Subject, SubjectDied, SubjectError, TimeExpired, preserved_state, time_limit
+from grading.subject import (
+    Delegated,
+    Sources,
+    Subject,
+    SubjectDied,
+    SubjectError,
+    TimeExpired,
+    preserved_state,
+    time_limit,
+)
 from grading.verdict import (
     BLOCKED,
+    DELEGATED,
     KIT_ERROR,
     NOT_STARTED,
     PASSED,
     WRONG,
     Mismatch,
     Verdict,
+    clean,
     exercise_verdict,
     observing,
     show,
@@ -213,11 +224,11 @@ class Judge:
             exercise=check.exercise,
             check=check.name,
             verdict=verdict,
-            message=message,
+            message=clean(message),
             bug=bug,
             points=check.share if verdict == PASSED else 0.0,
             max_points=check.share,
-            details=details,
+            details=clean(details),
             borrowed=self.subject.borrowed(exercise, self._passed_prerequisites(exercise)),
             seed=self.seed,
         )
@@ -324,6 +335,8 @@ class Judge:
             return WRONG, f"{check.sentence} {check.exercise} {late}", _lines(given, ("stopped", late), replay), None
         if isinstance(error, SubjectDied):
             return WRONG, f"{check.sentence} The code {error}.", _lines(given, ("stopped", str(error)), replay), None
+        if isinstance(error, RuntimeError) and getattr(error, "kind", type(error).__name__) == Delegated.__name__:
+            return DELEGATED, str(error), _lines(given, ("called", self.subject.explain(error)), replay), None
         if isinstance(error, HypothesisException) or self._reference_fails_too(check):
             what = f"this check of the kit failed by itself ({type(error).__name__}: {error})"
             return KIT_ERROR, what, _lines(given, ("please", "report it; your code is not at fault"), replay), None

@@ -253,7 +253,8 @@ def readable_paths() -> list[str]:
     packages = [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
     scheme = sysconfig.get_paths()
     wanted = [
-        *(scheme[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+        *(scheme[name] for name in ("stdlib", "purelib", "platlib")),
+        sysconfig.get_path("platstdlib", vars={"platbase": sys.base_exec_prefix}),
         *packages,
         f"{sys.base_prefix}/lib",
         "/usr/lib",

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from grading.subject import Gone, ModuleCode, Opened, Package, preserved_state
+from grading.subject import Gone, ModuleCode, Opened, Package, preserved_state, unavailable
 
 from ._wire import MAX_HEADER, Closed, Decoder, Encoder, WireError, receive, send
 
@@ -171,7 +171,8 @@ class Worker:
         self._end(message, read)
         torch.set_num_threads(message["threads"])
         self.judged.enter_context(preserved_state())
-        # self.judged.enter_context(unavailable(message["unavailable"]))
+        modules = [module for package in self.packages.values() for module in package.loaded()]
+        self.judged.enter_context(unavailable(message["unavailable"], modules=modules))
 
     def _end(self, message: dict[str, Any], read: Decoder) -> None:
         self.judged.close()

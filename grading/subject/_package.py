@@ -52,6 +52,10 @@ class Package(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def load(self, module: str) -> ModuleType:
         return importlib.import_module(f"{self.name}.{module}")
 
+    def loaded(self) -> list[ModuleType]:
+        """The modules that have been imported so far."""
+        return [module for name, module in sys.modules.items() if name.startswith(self.name + ".")]
+
     def forget(self, module: str) -> None:
         sys.modules.pop(f"{self.name}.{module}", None)
 

@@ -120,6 +120,7 @@ def _read(path: Path, name: str, course: Course) -> Source | Broken:
     source = Source(name, path, shown, ast.Module([], []), cells, frozenset(course.by_unit))
     try:
         compile(text, str(path), "exec", dont_inherit=True)
+        found = source.parsed(text)
     except SyntaxError as error:
         place = source.where(error.lineno or 1)
         line = (error.text or "").strip()
@@ -128,7 +129,7 @@ def _read(path: Path, name: str, course: Course) -> Source | Broken:
         return Broken(f"the file is no readable Python: {error or type(error).__name__}", shown)
     if cells:
         linecache.cache[str(path)] = (len(text), None, text.splitlines(keepends=True), str(path))
-    return source.parsed(text)
+    return found
 
 
 def _notebook(path: Path) -> tuple[str, tuple[int, ...]]:

@@ -339,7 +339,8 @@ def sets_an_attribute(scene: Scene) -> object:
 
 
 def connects_over_tcp(scene: Scene) -> object:
-    with socket.create_connection(scene.listeners["AF_INET stream"].getsockname(), timeout=2):
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sender:
+        sender.connect(scene.listeners["AF_INET stream"].getsockname())
         return True
 
 
@@ -664,7 +665,7 @@ def test_what_an_attack_did_can_be_seen(scene: Scene) -> None:
     play(scene, sends_over_udp, wall=False)
     play(scene, connects_over_tcp, wall=False)
     assert sorted(scene.arrivals()) == ["AF_INET dgram", "AF_INET stream"]
-    assert play(scene, has_the_kernel_signal_the_parent, wall=False).heard == 1
+    assert play(scene, has_the_kernel_signal_the_parent, wall=False).heard >= 1
 
 
 @linux_only
@@ -743,6 +744,7 @@ def test_what_python_needs_is_readable_and_the_course_is_not() -> None:
         assert not any(hidden.resolve().is_relative_to(path) for path in readable)
     for path in readable:
         assert path.exists()
+        assert path.name == "site-packages" or not path.is_relative_to(ROOT)
 
 
 def test_where_goodinit_is_installed_its_neighbours_stay_readable(
@@ -810,7 +812,7 @@ def test_a_limit_is_an_error_that_a_program_can_report(scene: Scene, greedy: Act
 
 
 def burns(scene: Scene) -> object:
-    while time.process_time() < 3.5:
+    while time.process_time() < 2.5:
         sum(range(10_000))
     return True
 
@@ -928,7 +930,8 @@ TORCH = """
 def test_torch_computes_behind_the_wall_what_it_computes_outside(scene: Scene) -> None:
     command = [sys.executable, "-c", textwrap.dedent(TORCH), json.dumps([scene.stage_uid, scene.worker_uid])]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
-    inside, outside = json.loads(ended.stdout or ended.stderr)
+    assert ended.stdout, ended.stderr
+    inside, outside = json.loads(ended.stdout)
     assert inside == outside
 
 
@@ -958,8 +961,8 @@ def test_another_system_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_module_loads_where_there_is_no_linux() -> None:
-    absent = "import sys; sys.platform = 'win32'; sys.modules['resource'] = sys.modules['fcntl'] = None; "
-    subprocess.run([sys.executable, "-c", f"{absent}import grading.sandbox._confine"], cwd=ROOT, check=True)
+    absent = "import runpy, sys; sys.platform = 'win32'; sys.modules['resource'] = sys.modules['fcntl'] = None; "
+    subprocess.run([sys.executable, "-c", f"{absent}runpy.run_path({_confine.__file__!r})"], check=True)
 
 
 # -- the filter, on machines that this one is not

@@ -17,7 +17,7 @@ from grading.course import Course
 from grading.judge import Judge, fresh_seed
 from grading.sandbox import RemoteSubject, Sandbox
 from grading.subject import Sources, SubjectDied, TimeExpired, read_sources
-from grading.verdict import NOT_STARTED, PASSED, WRONG, Verdict
+from grading.verdict import DELEGATED, NOT_STARTED, PASSED, WRONG, Verdict
 
 from .conftest import ROOT
 
@@ -289,3 +289,28 @@ def test_what_was_lent_is_not_there_to_be_handed_in(course: Course, sandbox: San
 def test_passed_is_passed(course: Course, sandbox: Sandbox) -> None:
     found = verdicts(course, reference_of(course), "batch_norm", 1, sandbox)
     assert {verdict.verdict for verdict in found.values()} == {PASSED}
+
+
+DELEGATING = '''
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+class LayerNorm(nn.Module):
+    def __init__(self, n_filters=None, eps=1e-5):
+        super().__init__()
+        self.mult, self.add = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.tensor(0.0))
+        self.eps = eps
+
+    def forward(self, x):
+        return F.layer_norm(x, x.shape[1:], eps=self.eps) * self.mult + self.add
+'''
+
+
+def test_the_finished_thing_is_not_at_hand(course: Course, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "delegating.py"
+    path.write_text(DELEGATING)
+    found = verdicts(course, read_sources(course, path), "layer_norm", 1, sandbox)
+    told = [verdict for verdict in found.values() if verdict.verdict == DELEGATED]
+    assert told
+    assert all("layer_norm" in verdict.message and verdict.points == 0 for verdict in told)

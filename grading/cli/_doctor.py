@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import platform
-import shutil
 import sys
 from importlib import metadata
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from grading.course import Course
 from grading.data import DataError, find_source
+from grading.sandbox import explain, missing, outer_wall, probe
 
 PACKAGES = ("torch", "pytest", "hypothesis", "datasets", "matplotlib", "jupytext", "nbgrader", "pytest-xdist")
-LANDLOCK_CREATE_RULESET = 444
-LANDLOCK_VERSION_FLAG = 1
 
 
 def doctor(course: Course, args: argparse.Namespace) -> int:
@@ -67,17 +63,12 @@ def _dataset() -> str:
 
 
 def _sandbox() -> list[tuple[str, str]]:
-    """The kernel's layers that confine a submission."""
-    if sys.platform != "linux":
-        return [("sandbox", "needs Linux; self-check works here, and is no security boundary")]
-    landlock = ctypes.CDLL(None, use_errno=True).syscall(LANDLOCK_CREATE_RULESET, None, 0, LANDLOCK_VERSION_FLAG)
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    spaces = Path("/proc/sys/user/max_user_namespaces")
-    many = int(spaces.read_text()) if spaces.is_file() else 0
-    bubblewrap = shutil.which("bwrap")
+    """Whether submissions can be graded behind the wall here, and by which layers."""
+    layers = probe()
+    lacking = missing(layers)
+    can = f"no: {explain(lacking)}" if lacking else "yes"
     return [
-        ("landlock", f"version {landlock}" if landlock > 0 else "not in this kernel (Linux 5.13 or later has it)"),
-        ("seccomp", "available" if "Seccomp:" in status else "not in this kernel"),
-        ("user namespaces", "available" if many else "switched off (a bonus, not needed)"),
-        ("bubblewrap", bubblewrap or "not installed (a bonus, not needed)"),
+        ("behind the wall", f"{can}; self-check works without, and is no security boundary"),
+        *((f"  {name}", state) for name, state in layers.items()),
+        ("  bubblewrap", "on" if outer_wall() else "unavailable: not installed, or it cannot run here (a bonus)"),
     ]

@@ -1,5 +1,7 @@
 """The wall: a student's code runs in a confined process, and the suites judge it from outside through stand-ins."""
 
+from ._confine import explain, missing, probe
+from ._outer import outer_wall
 from ._remote import RemoteSubject, Sandbox, SandboxError
 
-__all__ = ["RemoteSubject", "Sandbox", "SandboxError"]
+__all__ = ["RemoteSubject", "Sandbox", "SandboxError", "explain", "missing", "outer_wall", "probe"]

@@ -38,6 +38,7 @@ from grading.subject import (
 )
 
 from ._confine import Limits, explain, platform_problem
+from ._outer import outer_wall
 from ._wire import MEGABYTE, Closed, Decoder, Encoder, Late, WireError, receive, send
 from ._worker import tensors_in
 
@@ -136,7 +137,7 @@ class Sandbox:
             # where libraries keep their caches, for the template alone
             environment |= {name: os.environ[name] for name in ("HOME", "MPLCONFIGDIR") if name in os.environ}
             self._process = subprocess.Popen(
-                [sys.executable, "-m", f"{__package__}._template", str(theirs.fileno())],
+                [*outer_wall(), sys.executable, "-m", f"{__package__}._template", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -15,7 +15,7 @@ import torch
 from grading.bugs import Variant, load_bugs, load_variants, with_bug
 from grading.course import Course
 from grading.judge import Judge, fresh_seed
-from grading.sandbox import RemoteSubject, Sandbox
+from grading.sandbox import RemoteSubject, Sandbox, outer_wall
 from grading.subject import Sources, SubjectDied, TimeExpired, read_sources
 from grading.verdict import DELEGATED, NOT_STARTED, PASSED, WRONG, Verdict
 
@@ -291,7 +291,7 @@ def test_passed_is_passed(course: Course, sandbox: Sandbox) -> None:
     assert {verdict.verdict for verdict in found.values()} == {PASSED}
 
 
-DELEGATING = '''
+DELEGATING = """
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -304,7 +304,7 @@ class LayerNorm(nn.Module):
 
     def forward(self, x):
         return F.layer_norm(x, x.shape[1:], eps=self.eps) * self.mult + self.add
-'''
+"""
 
 
 def test_the_finished_thing_is_not_at_hand(course: Course, sandbox: Sandbox, tmp_path: Path) -> None:
@@ -314,3 +314,33 @@ def test_the_finished_thing_is_not_at_hand(course: Course, sandbox: Sandbox, tmp
     told = [verdict for verdict in found.values() if verdict.verdict == DELEGATED]
     assert told
     assert all("layer_norm" in verdict.message and verdict.points == 0 for verdict in told)
+
+
+def test_bubblewrap_is_put_around_the_template(course: Course, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in that only notes how it was called: the real one may not be installed."""
+    program, notes = tmp_path / "bwrap", tmp_path / "notes"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {notes}\nwhile [ "$1" != -- ]; do shift; done\nshift\nexec "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    outer_wall.cache_clear()
+    try:
+        with Sandbox(course) as found:
+            found.fork().kill()
+    finally:
+        monkeypatch.undo()
+        outer_wall.cache_clear()
+    trial, started = notes.read_text().splitlines()
+    assert f"--tmpfs {ROOT}" in started
+    assert "--unshare-net" in started
+    assert "solutions" not in started
+    assert trial.endswith("import torch, grading.sandbox")
+
+
+def test_a_bubblewrap_that_cannot_run_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "bwrap"
+    program.write_text("#!/bin/sh\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    outer_wall.cache_clear()
+    assert outer_wall() == ()
+    outer_wall.cache_clear()

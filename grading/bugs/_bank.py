@@ -79,8 +79,11 @@ def _bug(file: str, table: dict[str, Any]) -> Bug:
     return Bug(**{**table, "caught_by": tuple(table["caught_by"])})
 
 
-def with_bug(course: Course, reference: Sources, bug: Bug) -> Sources:
-    """The reference with `bug` in it; raises BankError unless its `find` stands exactly once in the exercise."""
+def with_bug(course: Course, reference: Sources, bug: Bug, *, prove: bool = True) -> Sources:
+    """The reference with `bug` in it; raises BankError unless its `find` stands exactly once in the exercise.
+
+    With `prove`, also when the bug changes nothing but the text.
+    """
     exercise = course.exercises[bug.exercise]
     source = reference.units[exercise.unit]
     assert isinstance(source, Source), "the reference is read and checked before it is changed"
@@ -100,7 +103,7 @@ def with_bug(course: Course, reference: Sources, bug: Bug) -> Sources:
         changed = source.parsed("".join(lines))
     except SyntaxError as error:
         raise BankError(f"bug {bug.name!r} of {bug.exercise} is no Python: {error.msg}") from None
-    if ast.dump(changed.tree) == ast.dump(source.tree):
+    if prove and ast.dump(changed.tree) == ast.dump(source.tree):
         raise BankError(f"bug {bug.name!r} of {bug.exercise} changes nothing")
     return replace(reference, units={**reference.units, exercise.unit: changed})
 

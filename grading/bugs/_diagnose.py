@@ -60,8 +60,9 @@ def diagnose(
     found: list[Bug] = []
     for bug in bugs:
         if time.monotonic() > deadline:
-            break
-        subject = Subject(course, with_bug(course, reference, bug))
+            # the bugs that are left might match as well
+            return None
+        subject = Subject(course, with_bug(course, reference, bug, prove=False))
         try:
             if all(_alike(run, replay(subject, run.drawn)) for run in (failed, *runs[:-1])):
                 found.append(bug)

@@ -6,7 +6,7 @@ import atexit
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
@@ -93,10 +93,19 @@ def _start(root: Path, examples: int) -> None:
         phases=(Phase.explicit, Phase.generate),
     )
     hypothesis.settings.load_profile("trust")
-    course = load(root)
+    course = _lending(load(root))
     for unit in course.units:
         load_suite(course, unit)
     _worker = _Worker(course, read_sources(course, root / "solutions"))
+
+
+def _lending(course: Course) -> Course:
+    """The course with every exercise judged among the reference's pieces, the capstone too."""
+    units = [
+        replace(unit, exercises=tuple(replace(exercise, own_pieces=False) for exercise in unit.exercises))
+        for unit in course.units
+    ]
+    return replace(course, units=tuple(units))
 
 
 def _carry_out(job: Job) -> Finding:

@@ -114,7 +114,7 @@ class Proofs:
         self.findings: list[Finding] = []
 
     def prove(self, *, quick: bool) -> None:
-        """Bugs and rewritten bugs, each once; unless `quick`, by all checks, and variants, arguments and mutants too."""
+        """Bugs and rewritten bugs, each once; unless `quick`, by all checks, with variants, arguments, mutants."""
         variants = [variant for variant in load_variants(self.course) if variant.exercise in self.names]
         rewritten = [answer for answer in load_variants(self.course, REWRITTEN) if answer.exercise in self.names]
         checks = 1 if quick else 0

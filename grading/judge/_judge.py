@@ -49,6 +49,8 @@ from ._checks import Check, checks_of, load_suite
 EXAMPLES = 25
 # enough inputs to tell two bugs apart, few enough to replay within half a second
 RUNS_KEPT = 6
+# after so many checks of an exercise that met their time limit, its others would most likely meet it too
+EXPIRED_CHECKS = 2
 # how long to look for a simpler input on which a check fails
 SHRINK_SECONDS = 1.0
 
@@ -118,6 +120,8 @@ class Judge:
         self.verdicts: dict[str, Verdict] = {}
         self._checks: dict[str, list[Check]] = {}
         self._runs: dict[str, list[Run]] = {}
+        # how many checks of each exercise have run out of time
+        self._expired: Counter[str] = Counter()
         # how often the body of each check has run
         self.draws: Counter[str] = Counter()
         self._resolving: set[str] = set()
@@ -194,6 +198,8 @@ class Judge:
             if not error.started:
                 raise NotStarted(str(error)) from None
             raise
+        if self._expired[exercise.id] >= EXPIRED_CHECKS:
+            raise SubjectError(f"not run: {EXPIRED_CHECKS} checks of {exercise.id} before this one did not finish")
         if exercise.own_pieces and self.subject.is_stub(exercise):
             raise NotStarted(f"{self.subject.locate(exercise)} is still a stub")
         self.resolve(check)
@@ -331,6 +337,7 @@ class Judge:
             return WRONG, str(error), "", None
         lesson = ("remember", check.lesson) if check.lesson else None
         if isinstance(error, TimeExpired):
+            self._expired[check.exercise] += 1
             late = f"did not finish within {error.args[0]:g} s; is there a loop that never ends?"
             return WRONG, f"{check.sentence} {check.exercise} {late}", _lines(given, ("stopped", late), replay), None
         if isinstance(error, SubjectDied):

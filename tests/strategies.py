@@ -16,9 +16,12 @@ def dtypes():
     return st.sampled_from(FLOATS)
 
 
+SEEDS = st.integers(0, 2**31 - 1)
+
+
 def seeds():
     """Seeds for a torch.Generator."""
-    return st.integers(0, 2**31 - 1)
+    return SEEDS
 
 
 def numbers(low, high):
@@ -53,22 +56,27 @@ def normal(shape, seed, *, dtype=torch.float32, offset=0.0, spread=1.0, layout="
     return entries[..., ::2] if layout == "strided" and shape else entries
 
 
-@st.composite
 def tensors(
-    draw, shape=None, *, min_dims=0, max_dims=4, min_side=1, max_side=5, dtype=None, max_offset=4.0, max_spread=3.0
+    shape=None, *, min_dims=0, max_dims=4, min_side=1, max_side=5, dtype=None, max_offset=4.0, max_spread=3.0
 ):
     """Float tensors; `shape` is a tuple or a strategy, and `dtype` a fixed one, where given."""
     if shape is None:
         shape = shapes(min_dims, max_dims, min_side, max_side)
-    if isinstance(shape, st.SearchStrategy):
-        shape = draw(shape)
+    return _tensors(
+        shape if isinstance(shape, st.SearchStrategy) else st.just(shape),
+        SEEDS,
+        dtypes() if dtype is None else st.just(dtype),
+        numbers(-max_offset, max_offset),
+        numbers(0.5, max_spread),
+        st.sampled_from(LAYOUTS),
+    )
+
+
+@st.composite
+def _tensors(draw, shape, seed, dtype, offset, spread, layout):
+    # the strategies come ready made: making one for each example would cost more than drawing from it
     return normal(
-        shape,
-        draw(seeds()),
-        dtype=dtype or draw(dtypes()),
-        offset=draw(numbers(-max_offset, max_offset)),
-        spread=draw(numbers(0.5, max_spread)),
-        layout=draw(st.sampled_from(LAYOUTS)),
+        draw(shape), draw(seed), dtype=draw(dtype), offset=draw(offset), spread=draw(spread), layout=draw(layout)
     )
 
 

@@ -19,7 +19,7 @@ class _Parser(argparse.ArgumentParser):
     """Answers a wrong command with one sentence and the nearest right word."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        if "invalid choice: " in message:
+        if "argument COMMAND: invalid choice: " in message:
             word = message.partition("invalid choice: ")[2].partition(" (")[0].strip("'\"")
             near = did_you_mean(word, COMMANDS)
             message = f"there is no command {word!r}{near}; `goodinit --help` lists them all"
@@ -56,7 +56,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 # the rooms' errors whose text is one sentence for a person; by name, because their rooms import torch
-SENTENCES = {"ImplError", "SuiteError", "BuildError", "DataError", "EditError", "TrainError", "SubjectError"}
+SENTENCES = {
+    "ImplError", "SuiteError", "BuildError", "DataError", "EditError", "TrainError", "SubjectError",
+    "SandboxError", "GradeError", "OutputError",
+}  # fmt: skip
 
 
 def _fail(sentence: str) -> int:
@@ -98,6 +101,7 @@ def _check(parser: argparse.ArgumentParser) -> None:
     _judging(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object per check, one per line")
     parser.add_argument("--fast", action="store_true", help="leave out the checks that train")
+    parser.add_argument("--sandbox", action="store_true", help="run the code behind the wall, as `goodinit grade` does")
     parser.add_argument("-v", "--verbose", action="store_true", help="show every check, also those that passed")
 
 
@@ -123,6 +127,19 @@ def _train(parser: argparse.ArgumentParser) -> None:
     from ._train import configure
 
     configure(parser)
+
+
+def _grade(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", help="a folder, .py file or notebook per student directly in it")
+    parser.add_argument("--out", metavar="OUT", required=True, help="where records, pages and grades.csv are written")
+    parser.add_argument("--jobs", metavar="N", type=int, help="submissions at once; as many as cores unless given")
+    parser.add_argument("--seed", type=int, help="draw the same numbers as an earlier run")
+    parser.add_argument(
+        "--unit", metavar="TARGET", nargs="+", action="extend", help="these units or exercises only; all when left out"
+    )
+    parser.add_argument("--fast", action="store_true", help="leave out the checks that train")
+    parser.add_argument("--data", metavar="DIR", help="folder with the Fashion-MNIST IDX files, for the capstone")
+    parser.add_argument("--hints", choices=("yes", "no"), default="yes", help="whether pages give a next hint")
 
 
 def _run_check(course: Course, args: argparse.Namespace) -> int:
@@ -167,6 +184,12 @@ def _run_train(course: Course, args: argparse.Namespace) -> int:
     return run(course, args)
 
 
+def _run_grade(course: Course, args: argparse.Namespace) -> int:
+    from ._grade import run
+
+    return run(course, args)
+
+
 def _run_demo(course: Course, args: argparse.Namespace) -> int:
     from ._demo import demo
 
@@ -187,6 +210,7 @@ COMMANDS: dict[str, Command] = {
     "reset": Command("back to the stub; your work is kept in a backup", _solution, _run_reset),
     "train": Command("the capstone and the lesson's table, on your code or the reference", _train, _run_train),
     "build": Command("derive exercises/ from solutions/", _build, _run_build),
+    "grade": Command("a folder of submissions, graded behind the wall", _grade, _run_grade),
     "demo": Command("the whole way in a few minutes, on the reference", lambda parser: None, _run_demo),
     "doctor": Command("what this machine can do", lambda parser: None, _run_doctor),
 }

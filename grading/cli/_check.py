@@ -14,7 +14,8 @@ from rich.console import Console
 from grading.course import Course, Exercise, hints_given
 from grading.data import garments
 from grading.judge import Judge, fresh_seed
-from grading.subject import read_sources
+from grading.sandbox import RemoteSubject, Sandbox
+from grading.subject import Sources, Subject, read_sources
 from grading.verdict import NOT_STARTED, PASSED, Verdict, exercise_verdict
 from grading.verdict.render import MARK, STYLE, render, summary
 
@@ -44,18 +45,34 @@ def status(course: Course, args: argparse.Namespace) -> int:
 @contextmanager
 def judging(course: Course, args: argparse.Namespace) -> Iterator[Judge]:
     """A judge of the implementation that `--impl` names, with the seed that `--seed` gives."""
-    judge = Judge(
-        course,
-        read_sources(course, impl_path(course, args.impl)),
-        read_sources(course, course.root / "solutions"),
-        fresh_seed() if args.seed is None else args.seed,
-        garments=lambda: garments(args.data),
-        hints=hints_given(course),
-    )
-    try:
-        yield judge
-    finally:
-        judge.close()
+    sources = read_sources(course, impl_path(course, args.impl))
+    reference = read_sources(course, course.root / "solutions")
+    with _place(course, sources, reference, sandbox=getattr(args, "sandbox", False)) as subject:
+        judge = Judge(
+            course,
+            sources,
+            reference,
+            fresh_seed() if args.seed is None else args.seed,
+            garments=lambda: garments(args.data),
+            hints=hints_given(course),
+            subject=subject,
+        )
+        try:
+            yield judge
+        finally:
+            judge.close()
+
+
+@contextmanager
+def _place(course: Course, sources: Sources, reference: Sources, *, sandbox: bool) -> Iterator[Subject | None]:
+    """Where the code runs: behind the wall, or in this process."""
+    if not sandbox:
+        yield None
+        return
+    with Sandbox(course) as wall:
+        # where the machine has none that holds, that is what is to be said, not that the code failed
+        wall.fork().kill()
+        yield RemoteSubject(course, sources, reference, wall)
 
 
 def impl_path(course: Course, word: str | None) -> Path:

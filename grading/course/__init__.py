@@ -100,6 +100,7 @@ class Limits:
     check_seconds: float = 30.0
     slow_check_seconds: float = 600.0
     import_seconds: float = 10.0
+    submission_seconds: float = 900.0
     cpu_seconds: int = 1200
     memory_mb: int = 4096
     data_mb: int = 2048

@@ -178,14 +178,14 @@ class Sandbox:
         worker.layers = hello["layers"]
         return worker
 
-    def reap(self, pid: int) -> dict[str, int]:
+    def reap(self, pid: int) -> dict[str, Any]:
         """Waits for the end of a worker that was killed: its status, CPU seconds and peak memory in kilobytes."""
         control = self._control
         if control is None:
             return {}
         try:
             control.send(json.dumps({"do": "reap", "pid": pid}).encode())
-            report: dict[str, int] = json.loads(control.recv(REPLY_BYTES))
+            report: dict[str, Any] = json.loads(control.recv(REPLY_BYTES))
             return report
         except (OSError, ValueError):
             self.close()
@@ -219,8 +219,9 @@ class Worker:
         self.compositions: list[Composition] = []
         self.forgotten: list[int] = []
         self.seed: int | None = None
+        self.questions = count(1)
         self.seconds = START_SECONDS
-        self.ended: dict[str, int] | None = None
+        self.ended: dict[str, Any] | None = None
 
     def ask(self, do: str, encode: Encoder | None = None, **fields: Any) -> Any:
         """Sends one request and returns the value that comes back, or raises what the student's code raised."""
@@ -236,8 +237,11 @@ class Worker:
         if self.seed is not None:
             fields["seed"], self.seed = self.seed, None
         try:
-            send(self.connection, {"do": do, **fields}, encode.buffers if encode else (), deadline)
+            question = next(self.questions)
+            send(self.connection, {"do": do, "to": question, **fields}, encode.buffers if encode else (), deadline)
             header, buffers = self._answer(deadline)
+            if header.get("to") != question:
+                raise WireError("an answer to another question")
             if "error" in header:
                 raise self._raised(header["error"])
             read = Decoder(buffers, _Objects(self))
@@ -292,9 +296,10 @@ class Worker:
                 traceback.FrameSummary(str(file), int(line), str(name), lookup_line=False)
                 for file, line, name in error["frames"]
             ]
-        except (KeyError, TypeError, ValueError) as problem:
+        except (ArithmeticError, KeyError, TypeError, ValueError) as problem:
             raise WireError(f"an exception is malformed ({type(problem).__name__})") from None
-        if builtin not in RAISED and not issubclass(getattr(builtins, builtin, Exception), Exception):
+        found = getattr(builtins, builtin, Exception)
+        if not isinstance(found, type) or not issubclass(found, Exception):
             self.kill()
             return SubjectDied(f"ended Python ({kind})")
         raised = RAISED.get(builtin, StudentError)(text)
@@ -314,7 +319,7 @@ class Worker:
             return f"ended its process ({signal.Signals(number).name})"
         return f"ended its process (exit status {os.WEXITSTATUS(status)})"
 
-    def kill(self) -> dict[str, int]:
+    def kill(self) -> dict[str, Any]:
         """Ends the process at once, whatever it is doing; says how it ended and what it used."""
         if self.ended is None:
             # first, so that an interruption from here on does not leave a worker that seems to live
@@ -344,7 +349,11 @@ class Worker:
         header, value, read = self.exchange(
             "call", encode, object=number, name=name, args=encode(list(args)), kwargs=encode(kwargs), grad=grad
         )
-        self._write_back(header.get("changed"), given, read)
+        try:
+            self._write_back(header.get("changed"), given, read)
+        except Exception as problem:
+            self.kill()
+            raise SubjectDied(f"broke the rules of its connection (a changed argument: {problem})") from None
         graph = header.get("graph")
         if not read.live or not grad:
             return value
@@ -400,7 +409,8 @@ class Remote:
         object.__setattr__(self, "_number", number)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        # Hypothesis looks for the other one, to print arguments by
+        if name.startswith("__") or name == "_repr_pretty_":
             raise AttributeError(name)
         if name in MODULE_METHODS:
             return _Method(self, name)
@@ -561,6 +571,8 @@ class RemoteSubject(Subject):
         self.sandbox = sandbox
         self._workers: dict[tuple[str, ...], Worker] = {}
         self._current: Worker | None = None
+        # CPU seconds of the workers that have ended
+        self.seconds_used = 0.0
 
     def _open(self, key: tuple[str, ...], composition: Composition, module: str) -> RemoteOpening:
         worker = self._worker(key)
@@ -590,7 +602,9 @@ class RemoteSubject(Subject):
         worker = self._workers.get(key)
         if worker is None or worker.ended is not None:
             while len(self._workers) >= MAX_WORKERS:
-                self._workers.pop(next(iter(self._workers))).kill()
+                self._end(self._workers.pop(next(iter(self._workers))))
+            if worker is not None:
+                self._end(worker)
             worker = self._workers[key] = self.sandbox.fork()
         return worker
 
@@ -621,5 +635,8 @@ class RemoteSubject(Subject):
     def close(self) -> None:
         super().close()
         for worker in self._workers.values():
-            worker.kill()
+            self._end(worker)
         self._workers.clear()
+
+    def _end(self, worker: Worker) -> None:
+        self.seconds_used += worker.kill().get("seconds", 0.0)

@@ -21,6 +21,8 @@ MEGABYTE = 1 << 20
 MAX_HEADER = 4 * MEGABYTE
 MAX_DEPTH = 64
 MAX_DIMENSIONS = 32
+# how much more room than its buffers the values of a frame may take, where entries lie apart from each other
+MAX_GROWTH, SPARE = 4, 64 * MEGABYTE
 # beyond this JSON's numbers are no longer exact for every reader
 EXACT = 2**53
 
@@ -209,7 +211,7 @@ def _fills(shape: Sequence[int], strides: Sequence[int]) -> bool:
             if stride < span:
                 return False
             span += (size - 1) * stride
-    return span <= 16 * math.prod(shape) + 1024
+    return span <= 2 * math.prod(shape) + 4096
 
 
 class Decoder:
@@ -217,6 +219,7 @@ class Decoder:
 
     def __init__(self, buffers: bytearray, other: Callable[[dict[str, Any]], Any]) -> None:
         self.buffers, self.other = buffers, other
+        self.taken = 0
         # the tensors that were computed by operations that can be differentiated
         self.live: list[torch.Tensor] = []
 
@@ -282,21 +285,29 @@ class Decoder:
             self.live.append(tensor)
         return tensor
 
-    @staticmethod
-    def _laid_out(tensor: torch.Tensor, shape: list[int], strides: list[int] | None) -> torch.Tensor:
+    def _laid_out(self, tensor: torch.Tensor, shape: list[int], strides: list[int] | None) -> torch.Tensor:
         if strides is None:
             return tensor.reshape(shape)
         if len(strides) != len(shape) or not all(type(stride) is int and 0 <= stride < EXACT for stride in strides):
             raise WireError("a tensor's strides are malformed")
         if not _fills(shape, strides):
             raise WireError("a tensor's entries overlap or lie far apart")
+        span = 1 + sum(max(size - 1, 0) * stride for size, stride in zip(shape, strides, strict=True))
+        self._take(span * tensor.itemsize)
         return torch.empty_strided(shape, strides, dtype=tensor.dtype).copy_(tensor.reshape(shape))
 
     def _block(self, value: dict[str, Any]) -> memoryview:
         start, count = value["o"], value["n"]
         if type(start) is not int or type(count) is not int or not 0 <= start <= start + count <= len(self.buffers):
             raise WireError("a buffer lies outside its frame")
+        self._take(count)
         return memoryview(self.buffers)[start : start + count]
+
+    def _take(self, size: int) -> None:
+        """A hundred thousand values could all be copies of one buffer: what the frame becomes here is bounded too."""
+        self.taken += size
+        if self.taken > MAX_GROWTH * len(self.buffers) + SPARE:
+            raise WireError("the values of a frame take more memory than it has")
 
 
 def _short(text: str) -> str:

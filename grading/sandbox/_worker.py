@@ -90,7 +90,7 @@ class Worker:
                 encode = Encoder(self._handle)
                 answer = {"error": _described(error)}
             try:
-                send(self.connection, answer, encode.buffers)
+                send(self.connection, {"to": message.get("to"), **answer}, encode.buffers)
             except Closed:
                 os._exit(EXIT_ON_CLOSED)
 

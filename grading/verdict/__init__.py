@@ -25,6 +25,7 @@ from ._record import (
     Verdict,
     exercise_verdict,
 )
+from ._text import clean
 
 __all__ = [
     "BLOCKED",
@@ -39,6 +40,7 @@ __all__ = [
     "Mismatch",
     "Observation",
     "Verdict",
+    "clean",
     "exercise_verdict",
     "expect",
     "expect_statistic",

@@ -49,7 +49,7 @@ def render(verdict: Verdict, width: int = 100) -> str:
     """One verdict in full: the sentence, then what was called, what came back and what was expected."""
     if verdict.verdict == PASSED:
         return f"{verdict.exercise}: {verdict.message}"
-    lines = textwrap.wrap(f"{verdict.exercise}: {_sentence(verdict)}", width)
+    lines = textwrap.wrap(f"{verdict.exercise}: {sentence(verdict)}", width)
     if verdict.details:
         lines += ["", *("  " + line for line in verdict.details.splitlines())]
     if verdict.borrowed:
@@ -58,7 +58,7 @@ def render(verdict: Verdict, width: int = 100) -> str:
     return "\n".join(lines)
 
 
-def _sentence(verdict: Verdict) -> str:
+def sentence(verdict: Verdict) -> str:
     """The message without what the details repeat."""
     if not verdict.details or verdict.verdict != WRONG:
         return verdict.message

@@ -1,8 +1,7 @@
-"""`make bench`: the figures that the documents quote, each with what it compares to, from one run."""
+"""What a student waits for: suites, a diagnosis, the reference's pieces and an epoch of the capstone."""
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
 import sys
@@ -11,33 +10,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from grading.course import find_root, load
+from grading.course import load
 from grading.data import DataError, fashion_mnist, find_source
 from grading.judge import Judge
 from grading.subject import read_sources
 
-RUNS = 5
+# what was measured, its repetitions in seconds, and what the median compares to
+Row = tuple[str, list[float], str]
 
 
-def main() -> int:
-    """Measures and prints; there is no verdict in it, for machines differ."""
-    parser = argparse.ArgumentParser(prog="python -m grading.bench", description=main.__doc__)
-    parser.add_argument("--runs", type=int, default=RUNS, help="repetitions; the median of them is printed")
-    args = parser.parse_args()
-    root = find_root(Path.cwd())
-    table = Table(title=f"medians of {args.runs} runs, seconds of wall time", box=None, pad_edge=False)
-    for column in ("what", "median", "least", "most", "compared to"):
-        table.add_column(column, justify="left" if column in ("what", "compared to") else "right")
-    for what, seconds, other in _rows(root, args.runs):
-        table.add_row(what, *(f"{f(seconds):.3f}" for f in (statistics.median, min, max)), other)
-    Console(file=sys.stdout, width=120).print(table)
-    return 0
-
-
-def _rows(root: Path, runs: int) -> list[tuple[str, list[float], str]]:
+def suite_rows(root: Path, runs: int) -> list[Row]:
+    """Wall seconds of the commands that students run, and of what lies inside them."""
     python = [sys.executable, "-m"]
     start = _processes(root, [sys.executable, "-c", "import torch, hypothesis, pytest"], runs)
     fresh = _processes(root, [*python, "grading.cli", "check", "--json"], runs)
@@ -75,7 +59,7 @@ def _times(one: list[float], other: list[float], name: str) -> str:
     return f"{statistics.median(one) / statistics.median(other):.2f} times {name}"
 
 
-def _wrong_answer(root: Path, runs: int) -> list[tuple[str, list[float], str]]:
+def _wrong_answer(root: Path, runs: int) -> list[Row]:
     """A check that fails and is diagnosed, against the same check passing."""
     course = load(root)
     reference = read_sources(course, root / "solutions")
@@ -99,7 +83,7 @@ def _wrong_answer(root: Path, runs: int) -> list[tuple[str, list[float], str]]:
     ]
 
 
-def _norms(root: Path, runs: int) -> list[tuple[str, list[float], str]]:
+def _norms(root: Path, runs: int) -> list[Row]:
     """The reference's BatchNorm against PyTorch's, forward and backward on a capstone batch."""
     course = load(root)
     sources = read_sources(course, root / "solutions")
@@ -122,7 +106,7 @@ def _norms(root: Path, runs: int) -> list[tuple[str, list[float], str]]:
     ]
 
 
-def _loading(root: Path, runs: int) -> list[tuple[str, list[float], str]]:
+def _loading(root: Path, runs: int) -> list[Row]:
     """An epoch's loading and an epoch's training in the capstone."""
     course = load(root)
     sources = read_sources(course, root / "solutions")
@@ -143,7 +127,3 @@ def _loading(root: Path, runs: int) -> list[tuple[str, list[float], str]]:
         (f"an epoch of training on {data}", train_epoch, ""),
         ("an epoch's loading alone", load_epoch, f"{share:.1%} of the epoch"),
     ]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,125 @@
+"""A class of mixed submissions through `goodinit grade`: how many a minute, in how much memory, and is one lost?"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from grading.bugs import load_bugs
+from grading.course import Course, load
+
+UNIT, JOBS = "u7_normalization", 2
+# loops shall cost seconds here, not the half minute that a student is given
+LIMITS = "check_seconds = 2\nimport_seconds = 2\nslow_check_seconds = 60\n"
+KINDS = ("right",) * 20 + ("wrong",) * 20 + ("empty",) * 4 + ("crashing",) * 3 + ("looping",) + ("hostile",) * 2
+
+CRASHING = "raise RuntimeError('at import')\n"
+LOOPING = """
+from torch import nn
+
+class LayerNorm(nn.Module):
+    def __init__(self, n_filters=None, eps=1e-5):
+        super().__init__()
+
+    def forward(self, x):
+        while True:
+            pass
+"""
+HOSTILE = """
+import os, socket, sys
+from torch import nn
+
+def lerp(start, end, weight):
+    os.write(3, b"\\xff" * 64)
+    return start
+
+class LayerNorm(nn.Module):
+    def __init__(self, n_filters=None, eps=1e-5):
+        super().__init__()
+
+    def forward(self, x):
+        for attempt in (os.fork, lambda: open("/etc/passwd", "a"), lambda: os.kill(os.getppid(), 9)):
+            try:
+                attempt()
+            except OSError:
+                pass
+        os._exit(0)
+"""
+
+
+def class_lines(root: Path, many: int) -> Iterator[str]:
+    """Grades `many` generated submissions of one unit with two workers; yields the findings as sentences."""
+    with TemporaryDirectory() as folder:
+        home, handed_in, out = Path(folder, "course"), Path(folder, "handed_in"), Path(folder, "out")
+        for name in ("solutions", "tests", "exercises"):
+            shutil.copytree(root / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
+        text = (root / "course.toml").read_text(encoding="utf-8")
+        before, _, after = text.partition("[limits]\n")
+        rest = after[after.index("\n[[unit]]") :]
+        (home / "course.toml").write_text(f"{before}[limits]\n{LIMITS}{rest}", encoding="utf-8")
+        kinds = _hand_in(load(root), handed_in, many)
+        command = [sys.executable, "-m", "grading.cli", "grade", str(handed_in), "--out", str(out)]
+        command += ["--jobs", str(JOBS), "--unit", UNIT, "--fast", "--seed", "1"]
+        start = time.perf_counter()
+        process = subprocess.Popen(command, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, _memory(process.pid))
+            time.sleep(0.5)
+        seconds = time.perf_counter() - start
+        words = process.stderr.read().decode() if process.stderr else ""
+        records = [json.loads(path.read_text(encoding="utf-8")) for path in (out / "records").glob("*.json")]
+        counted = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(KINDS))
+        yield f"{many} submissions of {UNIT} ({counted}), {JOBS} workers: {60 * many / seconds:.1f} a minute"
+        yield f"peak memory of the whole tree: {peak / 2**20:.0f} MB; records: {len(records)} of {many}"
+        if process.returncode not in (0, 1):
+            yield f"grading ended with status {process.returncode}: {words.strip()[-300:]}"
+
+
+def _hand_in(course: Course, folder: Path, many: int) -> list[str]:
+    """Writes one folder per student, and says what each holds."""
+    right = course.solution_file(course.by_unit[UNIT]).read_text(encoding="utf-8")
+    stub = course.exercise_file(course.by_unit[UNIT]).read_text(encoding="utf-8")
+    bugs = [bug for exercise in course.by_unit[UNIT].exercises for bug in load_bugs(course)[exercise.id]]
+    kinds = [KINDS[number * 7 % len(KINDS)] for number in range(many)]
+    for number, kind in enumerate(kinds):
+        bug = bugs[number % len(bugs)]
+        texts = {
+            "right": right,
+            "wrong": right.replace(bug.find, bug.put, 1),
+            "empty": stub,
+            "crashing": CRASHING,
+            "looping": LOOPING,
+            "hostile": HOSTILE,
+        }
+        path = folder / f"student{number:03}"
+        path.mkdir(parents=True)
+        (path / f"{UNIT}.py").write_text(texts[kind], encoding="utf-8")
+    return kinds
+
+
+def _memory(pid: int) -> int:
+    """Bytes that a process and all below it hold, what they share counted once."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+            children.setdefault(int(fields[1]), []).append(int(path.parent.name))
+        except (OSError, ValueError):
+            continue
+    total, todo = 0, [pid]
+    while todo:
+        process = todo.pop()
+        todo += children.get(process, [])
+        try:
+            lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return total

@@ -1,0 +1,57 @@
+"""What the wall costs: a worker, one complete submission of a unit, and the same in this process."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from grading.course import Course, load
+from grading.judge import Judge
+from grading.sandbox import RemoteSubject, Sandbox
+from grading.subject import Sources, read_sources
+
+from ._suites import Row
+
+UNITS = ("u7_normalization", "u8_optimizers")
+
+
+def wall_rows(root: Path, runs: int) -> list[Row]:
+    """Milliseconds of a worker as wall time, and a submission's cost in CPU seconds of judge and worker together."""
+    torch.set_num_threads(1)
+    course = load(root)
+    reference = read_sources(course, root / "solutions")
+    rows: list[Row] = []
+    with Sandbox(course) as sandbox:
+        sandbox.fork().kill()
+        first = [_first_answer(course, reference, sandbox) for _ in range(4 * runs)]
+        rows.append(("a worker forked, confined, and its first answer", first, ""))
+        for unit in UNITS:
+            here = [_submission(course, reference, unit, seed, None) for seed in range(runs + 1)][1:]
+            there = [_submission(course, reference, unit, seed, sandbox) for seed in range(runs + 1)][1:]
+            ratio = statistics.median(there) / statistics.median(here)
+            rows.append((f"{unit}, all checks, in this process, CPU", here, ""))
+            rows.append((f"{unit}, all checks, behind the wall, CPU", there, f"{ratio:.2f} times in this process"))
+    return rows
+
+
+def _first_answer(course: Course, reference: Sources, sandbox: Sandbox) -> float:
+    start = time.perf_counter()
+    subject = RemoteSubject(course, reference, reference, sandbox)
+    subject.exercise(course.exercises["mean"])(torch.ones(3))
+    seconds = time.perf_counter() - start
+    subject.close()
+    return seconds
+
+
+def _submission(course: Course, reference: Sources, unit: str, seed: int, sandbox: Sandbox | None) -> float:
+    """CPU seconds of the judge and of its workers for all checks of one unit, on the reference."""
+    start = time.process_time()
+    subject = RemoteSubject(course, reference, reference, sandbox) if sandbox else None
+    judge = Judge(course, reference, reference, seed, subject=subject)
+    for _ in judge.judge(course.by_unit[unit].exercises, slow=False):
+        pass
+    judge.close()
+    return time.process_time() - start + (subject.seconds_used if subject else 0.0)

@@ -1,0 +1,225 @@
+"""A judge's process: loads suites and reference once, then forks a judge for each submission that it is sent.
+
+`python -m grading.classroom._bench FD` is started by the queue, which sends JSON over the connection FD. Forking means
+that no submission is judged in a process that another one has left traces in: a record depends on nothing but the
+submission and its seed. A student's code runs in neither process, but behind the wall.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import math
+import os
+import signal
+import sys
+import time
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import torch
+
+# before the first operation: a child of a process whose thread pool has run hangs in its first parallel operation
+torch.set_num_threads(1)
+
+from grading.bugs import _diagnose  # noqa: E402
+from grading.course import Course, Exercise, load  # noqa: E402
+from grading.data import DataError, garments  # noqa: E402
+from grading.judge import PROFILE, Judge, SuiteError, load_suite  # noqa: E402
+from grading.sandbox import RemoteSubject, Sandbox, SandboxError  # noqa: E402
+from grading.subject import Broken, Source, Sources, read_sources, review  # noqa: E402
+from grading.verdict import Verdict, clean  # noqa: E402
+
+PR_SET_PDEATHSIG = 1
+
+
+class _Watched(Sandbox):
+    """Remembers that it failed: a judge would take its exception for one of the student's code."""
+
+    problem = ""
+
+    def fork(self) -> Any:
+        try:
+            return super().fork()
+        except SandboxError as error:
+            self.problem = str(error)
+            raise
+
+
+class Bench:
+    """Everything that is the same for all submissions."""
+
+    def __init__(self, setup: dict[str, Any]) -> None:
+        _be_repeatable()
+        self.course: Course = load(Path(setup["root"]))
+        for unit in self.course.units:
+            load_suite(self.course, unit)
+        self.exercises: list[Exercise] = [self.course.exercises[name] for name in setup["exercises"]]
+        self.slow: bool = setup["slow"]
+        self.reference = read_sources(self.course, self.course.root / "solutions")
+        # a hint is given until all have been
+        self.hints = {} if setup["hints"] else dict.fromkeys(self.course.exercises, sys.maxsize)
+        self.sandbox = _Watched(self.course)
+        self.sandbox.fork().kill()
+        self.max_points = self._warm()
+        needs_garments = self.slow and any(
+            "garments" in check.fixtures for exercise in self.exercises for check in self._checks(exercise)
+        )
+        self.garments = garments(setup["data"]) if needs_garments else None
+
+    def _checks(self, exercise: Exercise, judge: Judge | None = None) -> list[Any]:
+        checks = (judge or self._judge).checks(exercise.id)
+        return [check for check in checks if self.slow or not check.slow]
+
+    def _warm(self) -> dict[str, float]:
+        """The points of each exercise; runs one check of each unit, for what sets itself up on first use."""
+        self._judge = Judge(self.course, self.reference, self.reference, 0)
+        for unit in dict.fromkeys(exercise.unit for exercise in self.exercises):
+            checks = self._judge.checks(self.course.by_unit[unit].exercises[-1].id)
+            for check in [check for check in checks if not check.slow][:1]:
+                self._judge.run(check)
+        return {exercise.id: math.fsum(check.share for check in self._checks(exercise)) for exercise in self.exercises}
+
+    def judge(self, path: Path, seed: int, connection: Connection) -> dict[str, Any]:
+        """The plain findings on one submission; says when it has been read, which has a deadline of its own."""
+        until = time.monotonic() + self.course.limits.submission_seconds
+        sources = read_sources(self.course, path)
+        _send(connection, {"read": True})
+        problems = _unreadable(sources, self.exercises)
+        notes = _reviewed(self.course, sources, self.exercises)
+        subject = RemoteSubject(self.course, sources, self.reference, self.sandbox)
+        judge = Judge(
+            self.course,
+            sources,
+            self.reference,
+            seed,
+            garments=self._garments,
+            hints=self.hints,
+            subject=subject,
+        )
+        verdicts: list[Verdict] = []
+        late = False
+        for exercise in self.exercises:
+            for check in self._checks(exercise, judge):
+                late = late or time.monotonic() > until
+                if not late:
+                    verdicts.append(judge.run(check))
+        judge.close()
+        if self.sandbox.problem:
+            return {"failed": self.sandbox.problem}
+        if late:
+            seconds = self.course.limits.submission_seconds
+            problems.append(f"stopped after {seconds:g} s, before all checks had run")
+        return {
+            "verdicts": [verdict.to_dict() for verdict in verdicts],
+            "review": notes,
+            "problem": "; ".join(problems),
+        }
+
+    def _garments(self) -> Any:
+        return self.garments
+
+
+def _be_repeatable() -> None:
+    """A record must not depend on how fast the machine is: nothing is looked for until a time has passed."""
+    phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
+    hypothesis.settings.register_profile("classroom", hypothesis.settings.get_profile(PROFILE), phases=phases)
+    hypothesis.settings.load_profile("classroom")
+    _diagnose.SECONDS = 60.0
+
+
+def _unreadable(sources: Sources, exercises: list[Exercise]) -> list[str]:
+    """A sentence for every file that is no Python, of those that are looked at."""
+    found: dict[str, None] = {}
+    for exercise in exercises:
+        source = sources.of(exercise)
+        if isinstance(source, Broken):
+            found[clean(f"{source.where}: {source.problem}")] = None
+    return list(found)
+
+
+def _reviewed(course: Course, sources: Sources, exercises: list[Exercise]) -> dict[str, list[str]]:
+    found = {}
+    for exercise in exercises:
+        source = sources.of(exercise)
+        if isinstance(source, Source) and source.defines(exercise):
+            try:
+                sentences = review(course, exercise, source)
+            except (RecursionError, MemoryError) as error:
+                sentences = [f"the source is too intricate to be read ({type(error).__name__})"]
+            if sentences:
+                found[exercise.id] = [clean(sentence) for sentence in sentences]
+    return found
+
+
+def main() -> None:
+    connection = Connection(int(sys.argv[1]))
+    _end_with(int(sys.argv[2]))
+    try:
+        bench = Bench(_receive(connection))
+    except (SandboxError, DataError, SuiteError) as error:
+        _send(connection, {"cannot": str(error)})
+        return
+    _send(connection, {"max_points": bench.max_points})
+    # objects that exist now are never collected, so that children do not copy their pages by looking at them
+    gc.collect()
+    gc.freeze()
+    while True:
+        try:
+            request = _receive(connection)
+        except EOFError:
+            bench.sandbox.close()
+            return
+        parent = os.getpid()
+        child = os.fork()
+        if child == 0:
+            _child(bench, connection, request, parent)
+        _, status = os.waitpid(child, 0)
+        if status:
+            _send(connection, {"died": _how(status)})
+
+
+def _child(bench: Bench, connection: Connection, request: dict[str, Any], parent: int) -> None:
+    """Judges one submission and ends the process, whatever happens."""
+    status = 1
+    try:
+        _end_with(parent)
+        try:
+            answer = bench.judge(Path(request["path"]), request["seed"], connection)
+        except Exception as error:
+            traceback.print_exc()
+            sys.stderr.flush()
+            answer = {"failed": clean(f"{type(error).__name__}: {error}")}
+        _send(connection, answer)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _how(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return f"its judge was ended by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"its judge ended with status {os.WEXITSTATUS(status)}"
+
+
+def _end_with(parent: int) -> None:
+    """Has the kernel end this process when the one that started it ends, also by kill -9."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _send(connection: Connection, message: dict[str, Any]) -> None:
+    connection.send_bytes(json.dumps(message).encode())
+
+
+def _receive(connection: Connection) -> Any:
+    return json.loads(connection.recv_bytes())
+
+
+if __name__ == "__main__":
+    main()

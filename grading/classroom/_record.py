@@ -1,0 +1,108 @@
+"""The record of one submission: what was handed in, how it was judged, and what was found; nothing of when or where."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from grading.course import Course, Exercise
+from grading.verdict import Verdict, exercise_verdict
+
+from ._entries import Entry, Taken
+from ._queue import FOLDER, LOST, Result
+
+KINDS = (".py", ".toml", ".html", ".css")
+# the rooms of the machinery that no verdict comes by
+APART = ("tests", "trust", "cli")
+# where an object lies in memory, which differs from process to process
+ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
+
+
+def kit_version(course: Course) -> str:
+    """The version, and a hash of everything that a verdict or a page follows from: course, suites, reference, kit."""
+    machinery = Path(__file__).parents[1]
+    files = [course.root / "course.toml"]
+    for folder in (course.root / "tests", course.root / "solutions", machinery):
+        files += [path for path in folder.rglob("*") if path.suffix in KINDS and path.is_file()]
+    files = [path for path in files if not any(path.is_relative_to(machinery / room) for room in APART)]
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        base = machinery.parent if path.is_relative_to(machinery) else course.root
+        digest.update(f"{path.relative_to(base)}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    for package in ("torch", "hypothesis"):
+        digest.update(metadata.version(package).encode())
+    return f"{metadata.version('goodinit')}+{digest.hexdigest()[:12]}"
+
+
+def seed_of(seed: int, entry: Entry) -> int:
+    """The seed of one submission, which does not depend on who else has handed in."""
+    digest = hashlib.sha256(f"{seed}/".encode() + os.fsencode(entry.student)).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def head(entry: Entry, taken: Taken, seed: int, kit: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The part of a record that is known before anything is judged."""
+    return {
+        "student": entry.shown_student,
+        "submission": entry.shown,
+        "digest": taken.digest,
+        "seed": seed,
+        "kit": kit,
+        "options": options,
+    }
+
+
+def still_holds(record: dict[str, Any] | None, head: dict[str, Any]) -> bool:
+    """Whether a record of an earlier run is what judging again would find."""
+    if record is None or str(record.get("problem", LOST)).startswith(LOST):
+        return False
+    return {key: record.get(key) for key in head} == head
+
+
+def make(head: dict[str, Any], exercises: Iterable[Exercise], result: Result) -> dict[str, Any]:
+    """The whole record."""
+    exercises = list(exercises)
+    places = f"{FOLDER}/{result.job.entry.slug}"
+
+    def told(text: str) -> str:
+        """Without where the judge had the files, and where it had its objects."""
+        return ADDRESS.sub("0x…", text.replace(places, result.job.entry.slug))
+
+    found = [{key: told(v) if isinstance(v, str) else v for key, v in verdict.items()} for verdict in result.verdicts]
+    verdicts = [Verdict.from_dict(verdict) for verdict in found]
+    by_exercise = {}
+    by_unit: dict[str, dict[str, Any]] = {}
+    for exercise in exercises:
+        mine = [verdict for verdict in verdicts if verdict.exercise == exercise.id]
+        by_exercise[exercise.id] = {
+            "verdict": exercise_verdict(mine) if mine else None,
+            **_points((verdict.points for verdict in mine), [result.max_points[exercise.id]]),
+        }
+    for unit in dict.fromkeys(exercise.unit for exercise in exercises):
+        inside = [by_exercise[exercise.id] for exercise in exercises if exercise.unit == unit]
+        by_unit[unit] = _sum(inside)
+    return {
+        **head,
+        "problem": "; ".join(told(problem) for problem in (result.taken.problem, result.problem) if problem),
+        **_sum(by_unit.values()),
+        "units": by_unit,
+        "exercises": by_exercise,
+        "review": {name: [told(line) for line in lines] for name, lines in result.review.items()},
+        "verdicts": [verdict.to_dict() for verdict in verdicts],
+    }
+
+
+def _sum(entries: Iterable[dict[str, Any]]) -> dict[str, float]:
+    entries = list(entries)
+    return _points((entry["points"] for entry in entries), (entry["max_points"] for entry in entries))
+
+
+def _points(points: Iterable[float], max_points: Iterable[float]) -> dict[str, float]:
+    return {"points": round(math.fsum(points), 6), "max_points": round(math.fsum(max_points), 6)}

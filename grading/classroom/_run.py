@@ -1,0 +1,167 @@
+"""Grades everything in a folder that is not graded yet, and writes what follows from all records."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from grading.course import Course, Exercise
+
+from . import _record
+from ._entries import Entry, find, take
+from ._output import INDEX, PAGES, RECORDS, RUN, TABLE, WORK, Output, OutputError, as_csv, as_json
+from ._pages import index, number, page
+from ._progress import Progress
+from ._queue import MARGIN_SECONDS, GradeError, Job, Queue
+
+SYNTHETIC = "synthetic"
+SEEDS = 2**31
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is judged, and how: `data` is where the garments of the checks that train come from.
+
+    Without a `seed`, that of the run that is continued is used, else a fresh one.
+    """
+
+    exercises: tuple[Exercise, ...]
+    seed: int | None
+    jobs: int
+    slow: bool = True
+    hints: bool = True
+    data: str | None = None
+
+    def public(self) -> dict[str, Any]:
+        """What a record depends on, as it stands in the record: no path of this machine."""
+        data = (self.data if self.data == SYNTHETIC else Path(self.data).name) if self.data and self.slow else ""
+        return {"exercises": [e.id for e in self.exercises], "slow": self.slow, "hints": self.hints, "data": data}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a run ended; `left` are those that an interruption has kept it from."""
+
+    graded: int
+    kept: int
+    problems: int
+    left: int
+    seed: int
+    index: Path
+    table: Path
+
+
+def grade(course: Course, folder: Path, out: Path, options: Options) -> Finished:
+    """Grades the submissions in `folder` into `out`, goes on where an earlier run was stopped, and ends cleanly
+    when it is interrupted.
+
+    Raises GradeError or OutputError, each with one sentence, where that cannot be done.
+    """
+    _check_places(folder, out)
+    entries = find(folder)
+    if not entries:
+        raise GradeError(f"{folder} holds no submissions: one folder, .py file or notebook per student is expected")
+    with Output(out) as output:
+        kit = _record.kit_version(course)
+        seed = next(number for number in (options.seed, output.seed, secrets.randbelow(SEEDS)) if number is not None)
+        output.put(RUN, as_json({"seed": seed, "kit": kit}))
+        run = _Run(course, folder, output, options, kit, seed)
+        todo = [entry for entry in entries if not run.holds(entry)]
+        kept = len(entries) - len(todo)
+        try:
+            run.grade(todo)
+        except KeyboardInterrupt:
+            done = len(run.records) - kept
+            return Finished(done, kept, 0, len(todo) - done, seed, out / INDEX, out / TABLE)
+        records = [(entry, run.records[entry]) for entry in entries]
+        output.put(TABLE, _table(course, [record for _, record in records]))
+        output.put(INDEX, index(course, records))
+    problems = sum(bool(record["problem"]) for _, record in records)
+    return Finished(len(todo), kept, problems, 0, seed, out / INDEX, out / TABLE)
+
+
+class _Run:
+    """The records so far, and how another one is made."""
+
+    def __init__(self, course: Course, folder: Path, output: Output, options: Options, kit: str, seed: int) -> None:
+        self.course, self.folder, self.output, self.options = course, folder, output, options
+        self.kit, self.seed = kit, seed
+        self.records: dict[Entry, dict[str, Any]] = {}
+
+    def holds(self, entry: Entry) -> bool:
+        """Whether the record of an earlier run is still right; then its page is made again, if it is not there."""
+        record = self.output.record(entry)
+        if record is None or not _record.still_holds(record, self._head(entry, take(self.course, self.folder, entry))):
+            return False
+        self._keep(entry, record)
+        return True
+
+    def grade(self, entries: Sequence[Entry]) -> None:
+        if not entries:
+            return
+        limits = self.course.limits
+        longest = limits.slow_check_seconds if self.options.slow else limits.check_seconds
+        setup = {
+            "root": str(self.course.root.resolve()),
+            "exercises": [exercise.id for exercise in self.options.exercises],
+            "slow": self.options.slow,
+            "hints": self.options.hints,
+            "data": _absolute(self.options.data),
+        }
+        seconds = limits.submission_seconds + longest + MARGIN_SECONDS
+        queue = Queue(setup, self.output.work.resolve(), self.options.jobs, seconds)
+        jobs = [Job(entry, self._seed(entry), partial(take, self.course, self.folder, entry)) for entry in entries]
+        progress = Progress(len(jobs))
+        try:
+            for result in queue.run(jobs):
+                entry = result.job.entry
+                head = self._head(entry, result.taken)
+                record = _record.make(head, self.options.exercises, result)
+                self.output.put_record(entry, record)
+                self._keep(entry, record)
+                progress.step()
+        finally:
+            progress.close()
+
+    def _keep(self, entry: Entry, record: dict[str, Any]) -> None:
+        self.records[entry] = record
+        self.output.put(f"{PAGES}/{entry.slug}.html", page(self.course, record))
+
+    def _head(self, entry: Entry, taken: Any) -> dict[str, Any]:
+        return _record.head(entry, taken, self._seed(entry), self.kit, self.options.public())
+
+    def _seed(self, entry: Entry) -> int:
+        return _record.seed_of(self.seed, entry)
+
+
+def _check_places(folder: Path, out: Path) -> None:
+    if not folder.exists():
+        raise GradeError(f"there is no folder {folder}")
+    if not folder.is_dir():
+        raise GradeError(f"{folder} is no folder; one that holds the submissions is expected")
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file; --out takes a folder")
+    inside, outside = folder.resolve(), out.resolve()
+    if outside.is_relative_to(inside):
+        raise OutputError(f"{out} lies in {folder}, among the submissions; choose an --out elsewhere")
+    if any(inside.is_relative_to(outside / name) for name in (RECORDS, PAGES, WORK)):
+        raise OutputError(f"{folder} lies where {out} keeps its own files; choose an --out elsewhere")
+
+
+def _absolute(data: str | None) -> str | None:
+    """A judge is started in another folder."""
+    return data if data in (None, SYNTHETIC) else str(Path(str(data)).expanduser().resolve())
+
+
+def _table(course: Course, records: Sequence[dict[str, Any]]) -> str:
+    units = [unit.id for unit in course.units if unit.id in records[0]["units"]]
+    rows = [["student", "points", "max", *units, "problem"]]
+    for record in records:
+        points = [number(record["units"][unit]["points"]) for unit in units]
+        row = [record["student"], number(record["points"]), number(record["max_points"]), *points, record["problem"]]
+        rows.append(row)
+    return as_csv(rows)

@@ -1,0 +1,45 @@
+"""`goodinit grade`: a folder of submissions, graded behind the wall."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from grading.classroom import GradeError, Options, grade
+from grading.course import Course
+from grading.sandbox import Sandbox
+
+
+def run(course: Course, args: argparse.Namespace) -> int:
+    """Grades, and returns 0 when all could be, 1 when a submission has a problem, 130 when it was interrupted."""
+    Sandbox(course).close()  # says so where this machine has no wall
+    jobs = _cores() if args.jobs is None else args.jobs
+    if jobs < 1:
+        raise GradeError(f"--jobs takes a whole number of 1 or more, not {jobs}")
+    chosen = {exercise.id for target in args.unit or () for exercise in course.resolve(target)}
+    options = Options(
+        exercises=tuple(exercise for name, exercise in course.exercises.items() if not chosen or name in chosen),
+        seed=args.seed,
+        jobs=jobs,
+        slow=not args.fast,
+        hints=args.hints == "yes",
+        data=args.data,
+    )
+    done = grade(course, Path(args.folder), Path(args.out), options)
+    graded = done.graded + done.kept
+    if done.left:
+        sentence = f"stopped; {graded} of {graded + done.left} are graded, and the same command goes on from there"
+        print(f"\ngoodinit: {sentence}", file=sys.stderr)
+        return 130
+    print(f"{graded} graded{f', {done.kept} of them before' if done.kept else ''}: {done.index}, {done.table}")
+    if done.problems:
+        print(f"{done.problems} could not be graded in full; the last column of {done.table} says why")
+    print(f"Same numbers again: goodinit grade --seed {done.seed}")
+    return 1 if done.problems else 0
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

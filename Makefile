@@ -30,10 +30,11 @@ demo: setup
 test: setup-dev lint
 	$(BIN)/goodinit build --check
 	$(BIN)/pytest --impl solutions --slow
-	$(BIN)/pytest grading/tests
+	$(BIN)/python -m grading.trust --quick
+	$(BIN)/pytest grading/tests --numprocesses 2
 
 trust: setup-dev
-	$(BIN)/python -m grading.trust
+	$(BIN)/python -m grading.trust --report trust.md
 
 bench: setup-dev
 	$(BIN)/python -m grading.bench
@@ -44,5 +45,5 @@ lint: setup-dev
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info runs
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info runs trust.md
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -45,17 +45,23 @@ Replay = Callable[[Subject, dict[str, Any]], Run]
 
 
 def diagnose(
-    course: Course, reference: Sources, bugs: Iterable[Bug], runs: Sequence[Run], replay: Replay
+    course: Course,
+    reference: Sources,
+    bugs: Iterable[Bug],
+    runs: Sequence[Run],
+    replay: Replay,
+    seconds: float = SECONDS,
 ) -> Diagnosis | None:
     """The simplest bug that explains all `runs` of a student's code, the failed one last; None when none does.
 
     `replay` runs the check's body against a Subject on the inputs given. Only a wrong value is diagnosed, not an
-    exception. Where the failed check saw no more than a yes or a no, a bug is named only if no other one matches.
+    exception, and none is named once `seconds` have passed. Where the failed check saw no more than a yes or a no, a
+    bug is named only if no other one matches.
     """
     failed = runs[-1]
     if failed.error != Mismatch.__name__ or not failed.observations:
         return None
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + seconds
     telling = isinstance(failed.observations[-1].got, torch.Tensor | float | list | dict)
     found: list[Bug] = []
     for bug in bugs:

@@ -20,21 +20,20 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import torch
 
 # before the first operation: a child of a process whose thread pool has run hangs in its first parallel operation
 torch.set_num_threads(1)
 
-from grading.bugs import _diagnose  # noqa: E402
 from grading.course import Course, Exercise, load  # noqa: E402
 from grading.data import DataError, garments  # noqa: E402
-from grading.judge import PROFILE, Judge, SuiteError, load_suite  # noqa: E402
+from grading.judge import Judge, SuiteError, load_suite  # noqa: E402
 from grading.sandbox import RemoteSubject, Sandbox, SandboxError  # noqa: E402
 from grading.subject import Broken, Source, Sources, read_sources, review  # noqa: E402
 from grading.verdict import Verdict, clean  # noqa: E402
 
 PR_SET_PDEATHSIG = 1
+DIAGNOSIS_SECONDS = 60.0
 
 
 class _Watched(Sandbox):
@@ -54,7 +53,6 @@ class Bench:
     """Everything that is the same for all submissions."""
 
     def __init__(self, setup: dict[str, Any]) -> None:
-        _be_repeatable()
         self.course: Course = load(Path(setup["root"]))
         for unit in self.course.units:
             load_suite(self.course, unit)
@@ -100,6 +98,8 @@ class Bench:
             garments=self._garments,
             hints=self.hints,
             subject=subject,
+            # a record must not depend on how fast the machine is
+            diagnosis_seconds=DIAGNOSIS_SECONDS,
         )
         verdicts: list[Verdict] = []
         late = False
@@ -122,14 +122,6 @@ class Bench:
 
     def _garments(self) -> Any:
         return self.garments
-
-
-def _be_repeatable() -> None:
-    """A record must not depend on how fast the machine is: nothing is looked for until a time has passed."""
-    phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
-    hypothesis.settings.register_profile("classroom", hypothesis.settings.get_profile(PROFILE), phases=phases)
-    hypothesis.settings.load_profile("classroom")
-    _diagnose.SECONDS = 60.0
 
 
 def _unreadable(sources: Sources, exercises: list[Exercise]) -> list[str]:

@@ -6,7 +6,6 @@ import copy
 import hashlib
 import io
 import random
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
@@ -16,11 +15,14 @@ import hypothesis
 import torch
 from hypothesis import HealthCheck, Phase
 from hypothesis.errors import Flaky, HypothesisException
+from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
+from hypothesis.internal.constants_ast import Constants
 
-from grading.bugs import BankError, Diagnosis, Run, diagnose, load_bugs
+from grading.bugs import DIAGNOSIS_SECONDS, BankError, Diagnosis, Run, diagnose, load_bugs
 from grading.course import Course, Exercise
 from grading.subject import (
     Delegated,
+    KitFailure,
     Sources,
     Subject,
     SubjectDied,
@@ -51,8 +53,8 @@ EXAMPLES = 25
 RUNS_KEPT = 6
 # after so many checks of an exercise that met their time limit, its others would most likely meet it too
 EXPIRED_CHECKS = 2
-# how long to look for a simpler input on which a check fails
-SHRINK_SECONDS = 1.0
+# how many inputs are tried for a simpler one on which a check fails: a count, for a seed must give the same one again
+SHRINK_RUNS = 100
 
 # inputs follow from the seed alone: no database of earlier failures, no explicit deadline on noisy machines
 PROFILE = "goodinit"
@@ -67,6 +69,20 @@ hypothesis.settings.register_profile(
     suppress_health_check=list(HealthCheck),
 )
 hypothesis.settings.load_profile(PROFILE)
+
+
+class _FromTheSeedAlone(HypothesisProvider):
+    """Draws as Hypothesis does, but takes no constants from whatever modules happen to be loaded.
+
+    Those would make the numbers that a seed gives depend on which checks ran, or whose code was loaded, before.
+    """
+
+    @property
+    def _local_constants(self) -> Constants:
+        return Constants()
+
+
+AVAILABLE_PROVIDERS["hypothesis"] = _FromTheSeedAlone
 
 
 class NotStarted(Exception):
@@ -94,7 +110,8 @@ class Judge:
 
     `seed` fixes every number that is drawn. `garments` is what the fixture of that name hands to the checks that
     train: an object with the data, or a function that makes it. `hints` counts those already given by exercise.
-    `subject` is where the code of `sources` runs: in this process unless given.
+    `subject` is where the code of `sources` runs: in this process unless given. A failing check may be diagnosed for
+    `diagnosis_seconds`.
     """
 
     def __init__(
@@ -108,6 +125,7 @@ class Judge:
         seconds: bool = True,
         hints: Mapping[str, int] | None = None,
         subject: Subject | None = None,
+        diagnosis_seconds: float = DIAGNOSIS_SECONDS,
     ) -> None:
         self.course = course
         self.seed = seed
@@ -117,6 +135,7 @@ class Judge:
         self.garments = garments
         self.seconds = seconds
         self.hints = hints or {}
+        self.diagnosis_seconds = diagnosis_seconds
         self.verdicts: dict[str, Verdict] = {}
         self._checks: dict[str, list[Check]] = {}
         self._runs: dict[str, list[Run]] = {}
@@ -333,6 +352,8 @@ class Judge:
             return NOT_STARTED, "not started", self.subject.explain(error), None
         if isinstance(error, Blocked):
             return BLOCKED, str(error), "", None
+        if isinstance(error, KitFailure):
+            return KIT_ERROR, f"this check could not be run: {error}", "", None
         if isinstance(error, SubjectError):
             return WRONG, str(error), "", None
         lesson = ("remember", check.lesson) if check.lesson else None
@@ -423,7 +444,7 @@ class Judge:
         # a damaged bank must not cost a student the verdict; the proofs of the bank find it
         with suppress(BankError):
             bugs = load_bugs(self.course)[check.exercise]
-            return diagnose(self.course, self.reference.sources, bugs, runs, again)
+            return diagnose(self.course, self.reference.sources, bugs, runs, again, self.diagnosis_seconds)
         return None
 
     def progress(self, exercise: str) -> str:
@@ -435,17 +456,20 @@ class _Shrinking:
     """Ends Hypothesis's search for a simpler failing input after a while: then only inputs known to fail still fail."""
 
     def __init__(self) -> None:
-        self.until: float | None = None
+        self.left: int | None = None
         self.known: set[str] = set()
 
     def failed(self, given: dict[str, Any]) -> None:
-        if self.until is None:
-            self.until = time.monotonic() + SHRINK_SECONDS
+        if self.left is None:
+            self.left = SHRINK_RUNS
         self.known.add(_identity(given))
 
     def over(self, given: dict[str, Any]) -> bool:
         """Whether the search has ended, and `given` is not among the inputs that it may return to."""
-        return self.until is not None and time.monotonic() > self.until and _identity(given) not in self.known
+        if self.left is None:
+            return False
+        self.left -= 1
+        return self.left < 0 and _identity(given) not in self.known
 
 
 def _identity(value: Any) -> str:

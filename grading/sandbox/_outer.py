@@ -34,7 +34,7 @@ def outer_wall() -> tuple[str, ...]:
         if path.is_relative_to(root) or path.is_relative_to("/tmp"):
             command += ["--ro-bind", str(path), str(path)]
     command.append("--")
-    trial = [*command, sys.executable, "-c", "import torch, grading.sandbox"]
+    trial = [*command, sys.executable, "-P", "-c", "import torch, grading.sandbox"]
     try:
         works = subprocess.run(trial, capture_output=True, timeout=TRIAL_SECONDS, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):

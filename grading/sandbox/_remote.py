@@ -8,6 +8,7 @@ import dis
 import json
 import marshal
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -28,12 +29,12 @@ from grading.course import Course, Exercise
 from grading.subject import (
     Composition,
     Gone,
+    KitFailure,
     Opening,
     Parameter,
     Sources,
     Subject,
     SubjectDied,
-    SubjectError,
     TimeExpired,
 )
 
@@ -86,7 +87,7 @@ MODULE_METHODS = frozenset(
 )
 
 
-class SandboxError(Exception):
+class SandboxError(KitFailure):
     """One sentence on why nothing can be graded behind the wall on this machine."""
 
 
@@ -113,7 +114,8 @@ class Sandbox:
             open_files=limits.open_files,
         )
         self.frame_bytes = limits.frame_mb * MEGABYTE
-        self._numbers = count(os.getpid() * 100)
+        # no two judges of one machine begin at the same user
+        self._numbers = count(secrets.randbelow(UIDS))
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
@@ -134,10 +136,12 @@ class Sandbox:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             ours.settimeout(START_SECONDS)
             environment = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+            # the order of a set must not differ from one grading to the next
+            environment["PYTHONHASHSEED"] = "0"
             # where libraries keep their caches, for the template alone
             environment |= {name: os.environ[name] for name in ("HOME", "MPLCONFIGDIR") if name in os.environ}
             self._process = subprocess.Popen(
-                [*outer_wall(), sys.executable, "-m", f"{__package__}._template", str(theirs.fileno())],
+                [*outer_wall(), sys.executable, "-P", "-m", f"{__package__}._template", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -339,7 +343,7 @@ class Worker:
     def _stand_in(self, value: Any) -> dict[str, Any]:
         if isinstance(value, Remote) and value._worker is self:
             return {"$": "object", "i": value._number}
-        raise SubjectError(f"a {type(value).__name__} cannot be sent to the code under test")
+        raise KitFailure(f"a {type(value).__name__} cannot be sent to the code under test")
 
     def call(self, number: int, name: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Calls an object, or a method of it; tensors that come back remember how they were computed."""

@@ -3,7 +3,7 @@
 from ._compose import Composition
 from ._delegation import Delegated, review, unavailable
 from ._guard import TimeExpired, preserved_state, time_limit
-from ._local import Opening, Subject, SubjectDied, SubjectError
+from ._local import KitFailure, Opening, Subject, SubjectDied, SubjectError
 from ._package import Gone, ModuleCode, Opened, Package, Parameter
 from ._sources import Broken, ImplError, Source, Sources, definitions, read_source, read_sources
 
@@ -13,6 +13,7 @@ __all__ = [
     "Delegated",
     "Gone",
     "ImplError",
+    "KitFailure",
     "ModuleCode",
     "Opened",
     "Opening",

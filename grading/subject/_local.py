@@ -27,6 +27,10 @@ class SubjectError(Exception):
         self.started = started
 
 
+class KitFailure(Exception):
+    """Something of ours, or of this machine, stands in the way: never the fault of the code under test."""
+
+
 class SubjectDied(BaseException):
     """The process of the code under test has ended or broken the rules; `str(error)` goes on from "the code".
 
@@ -171,6 +175,8 @@ class Subject:
             try:
                 with preserved_state(), time_limit(self.course.limits.import_seconds):
                     self._openings[key] = self._open(composed, composition, source.name)
+            except KitFailure:
+                raise
             except (Exception, SystemExit, TimeExpired, SubjectDied) as error:
                 stub = isinstance(error, NotImplementedError) and self.raised_by_student(error)
                 self._failures[key] = SubjectError(self._import_problem(error, source), started=not stub)

@@ -84,7 +84,7 @@ def set_values(norm, **values):
 
 
 def slope(rows, eps):
-    """The largest 1 / standard deviation: `rows` has one row per mean and variance."""
+    """The largest 1 / standard deviation, that of the smallest variance: `rows` has one row per mean and variance."""
     return float(1 / (rows.double().var(1, correction=0) + eps).min().sqrt())
 
 

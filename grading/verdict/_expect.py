@@ -123,8 +123,10 @@ def expect(
         measured.append(mismatch.excess)
 
 
-def _match(got: Any, want: Any, call: str, tol: float | None, scale: float | torch.Tensor | None) -> None:
-    problem = _kind_problem(got, want)
+def _match(
+    got: Any, want: Any, call: str, tol: float | None, scale: float | torch.Tensor | None, *, inside: bool = False
+) -> None:
+    problem = _kind_problem(got, want, inside=inside)
     if problem:
         raise Mismatch(call, got, want, problem)
     if isinstance(want, torch.Tensor):
@@ -138,13 +140,13 @@ def _match(got: Any, want: Any, call: str, tol: float | None, scale: float | tor
         if len(got) != len(want):
             raise Mismatch(call, got, want, f"has {len(got)} entries, expected {len(want)}")
         for index, (one, other) in enumerate(zip(got, want, strict=True)):
-            _match(one, other, f"{call}[{index}]", tol, scale)
+            _match(one, other, f"{call}[{index}]", tol, scale, inside=True)
     elif isinstance(want, dict):
         if set(got) != set(want):
             have, expected = sorted(map(str, got)), sorted(map(str, want))
             raise Mismatch(call, have, expected, f"has the keys {have}, expected {expected}")
         for key in want:
-            _match(got[key], want[key], f"{call}[{key!r}]", tol, scale)
+            _match(got[key], want[key], f"{call}[{key!r}]", tol, scale, inside=True)
     elif got != want:
         raise Mismatch(call, got, want)
 
@@ -232,10 +234,13 @@ def _round(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _kind_problem(got: Any, want: Any) -> str:
-    """What is wrong with the kind of value that came back, in one sentence; empty when nothing is."""
+def _kind_problem(got: Any, want: Any, *, inside: bool) -> str:
+    """What is wrong with the kind of value that came back, in one sentence; empty when nothing is.
+
+    `inside` a list or dict, which did come back, a None is no sign of a missing `return`.
+    """
     if want is not None and got is None:
-        return "came back None: is a `return` missing?"
+        return f"came back None, expected {show(want)}" if inside else "came back None: is a `return` missing?"
     if isinstance(want, torch.Tensor):
         if not isinstance(got, torch.Tensor):
             return f"came back as a {_kind(got)}, expected a tensor of shape {tuple(want.shape)}"

@@ -56,9 +56,7 @@ def normal(shape, seed, *, dtype=torch.float32, offset=0.0, spread=1.0, layout="
     return entries[..., ::2] if layout == "strided" and shape else entries
 
 
-def tensors(
-    shape=None, *, min_dims=0, max_dims=4, min_side=1, max_side=5, dtype=None, max_offset=4.0, max_spread=3.0
-):
+def tensors(shape=None, *, min_dims=0, max_dims=4, min_side=1, max_side=5, dtype=None, max_offset=4.0, max_spread=3.0):
     """Float tensors; `shape` is a tuple or a strategy, and `dtype` a fixed one, where given."""
     if shape is None:
         shape = shapes(min_dims, max_dims, min_side, max_side)

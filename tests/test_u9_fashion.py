@@ -17,7 +17,7 @@ from grading.verdict import expect
 
 
 def _layer(pieces, *, x, seed, how, act, norm, training):
-    """What a layer made by `conv` does to x, and its own weights, so that the same can be computed from them here."""
+    """What a layer made by `conv` does to x with the parameters that `seed` gives, and their shapes."""
     make_act = {"relu": nn.ReLU, "tanh": nn.Tanh, "leaky": lambda: nn.LeakyReLU(0.3), "none": None}
     make_norm = {"batch": nn.BatchNorm2d, "group": lambda n: nn.GroupNorm(1, n), "none": None}
     how = dict(how) if act is None else {**how, "act": make_act[act]}
@@ -27,9 +27,18 @@ def _layer(pieces, *, x, seed, how, act, norm, training):
         for parameter in layer.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
     layer.train(training)
-    y = layer(x)
-    parameters = [parameter.detach().clone() for parameter in layer.parameters()]
-    return {"y": y.detach(), "parameters": parameters, "shapes": [list(p.shape) for p in parameters]}
+    return {"y": layer(x).detach(), "shapes": [list(parameter.shape) for parameter in layer.parameters()]}
+
+
+def _drawn(shapes, seed, dtype, *, scaled=False):
+    """The parameters that the scenarios draw, drawn here as well: what the code reports of its own proves nothing."""
+    source = generator(seed)
+    found = []
+    for shape in shapes:
+        size = math.prod(shape[1:]) if scaled and len(shape) > 1 else 2 if scaled else None
+        entries = torch.randn(shape, generator=source, dtype=torch.float64)
+        found.append((entries if size is None else entries * (2 / size) ** 0.5).to(dtype))
+    return found
 
 
 @st.composite
@@ -74,7 +83,7 @@ def test_conv_value(conv, beside, x, how, act, seed):
     got = beside(_layer, x=x, seed=seed, how=how, act=act, norm="none", training=True)
     shapes = [[how["n_out"], x.shape[1], ks, ks], [how["n_out"]]]
     expect(got["shapes"], shapes, "shapes of the parameters of conv(n_in, n_out, ...), weight and bias")
-    want = ACTS[act](_convolved(x, *got["parameters"], how))
+    want = ACTS[act](_convolved(x, *_drawn(shapes, seed, x.dtype), how))
     expect(got["y"], want.to(x.dtype), "conv(n_in, n_out, ...)(x)", scale=1 + want.abs().max() * x.shape[1])
 
 
@@ -87,12 +96,12 @@ def test_conv_order(conv, beside, x, how, act, training, seed):
     mean 0, and the next layer gets negative numbers again.
     """
     got = beside(_layer, x=x, seed=seed, how=how, act=act, norm="group", training=training)
+    ks, n_out = how.get("ks", 3), how["n_out"]
+    shapes = [[n_out, x.shape[1], ks, ks], *[[n_out]] * 3]
     expect(
-        len(got["parameters"]),
-        4,
-        "how many parameters conv(...) with a GroupNorm has: weight, bias, and the norm's two;",
+        got["shapes"], shapes, "shapes of the parameters of conv(...) with a GroupNorm: weight, bias, the norm's two;"
     )
-    weight, bias, scale, shift = (parameter.double() for parameter in got["parameters"])
+    weight, bias, scale, shift = (parameter.double() for parameter in _drawn(shapes, seed, x.dtype))
     normed = F.group_norm(_convolved(x, weight, bias, how), 1, scale, shift)
     want = ACTS[act](normed)
     # where all entries are nearly equal, the norm magnifies their rounding
@@ -146,7 +155,7 @@ def test_conv_bias(conv, beside, n_in, n_out, number, eps):
 
 
 def _network(pieces, *, x, seed, act, norm, how, training):
-    """What a network made by conv_net does to x, and its own parameters in order."""
+    """What a network made by conv_net does to x with the parameters that `seed` gives, and their shapes in order."""
     acts = {"relu": nn.ReLU, "tanh": nn.Tanh, "leaky": lambda: nn.LeakyReLU(0.3)}
     norms = {"batch": nn.BatchNorm2d, "none": None}
     if act is not None:
@@ -157,12 +166,10 @@ def _network(pieces, *, x, seed, act, norm, how, training):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
-            size = parameter[0].numel() if parameter.dim() > 1 else 1
+            size = parameter[0].numel() if parameter.dim() > 1 else 2
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * (2 / size) ** 0.5)
     model.train(training)
-    y = model(x).detach()
-    parameters = [parameter.detach().clone() for parameter in model.parameters()]
-    return {"y": y, "parameters": parameters, "shapes": [list(parameter.shape) for parameter in parameters]}
+    return {"y": model(x).detach(), "shapes": [list(parameter.shape) for parameter in model.parameters()]}
 
 
 @st.composite
@@ -200,9 +207,11 @@ def test_conv_net_value(conv_net, beside, how, act, number, dtype, seed):
     """
     x = _pictures(how["filters"][0], number, seed, dtype)
     got = beside(_network, x=x, seed=seed, act=act, norm=None, how=how, training=True)
-    expect(got["shapes"], _shapes(**how, normed=False), "shapes of the parameters of conv_net(...)")
+    shapes = _shapes(**how, normed=False)
+    expect(got["shapes"], shapes, "shapes of the parameters of conv_net(...)")
     want = x.double()
-    pairs = list(zip(got["parameters"][::2], got["parameters"][1::2], strict=True))
+    parameters = _drawn(shapes, seed, dtype, scaled=True)
+    pairs = list(zip(parameters[::2], parameters[1::2], strict=True))
     for number_of_layer, (weight, bias) in enumerate(pairs, start=1):
         want = F.conv2d(want, weight.double(), bias.double(), stride=2, padding=1)
         want = want if number_of_layer == len(pairs) else ACTS[act](want)
@@ -221,8 +230,9 @@ def test_conv_net_norm(conv_net, beside, how, act, number, training, seed):
     """
     x = _pictures(how["filters"][0], number, seed, torch.float64)
     got = beside(_network, x=x, seed=seed, act=act, norm="batch", how=how, training=training)
-    expect(got["shapes"], _shapes(**how, normed=True), "shapes of the parameters of conv_net(norm=nn.BatchNorm2d, ...)")
-    *inner, last, last_bias = (parameter.double() for parameter in got["parameters"])
+    shapes = _shapes(**how, normed=True)
+    expect(got["shapes"], shapes, "shapes of the parameters of conv_net(norm=nn.BatchNorm2d, ...)")
+    *inner, last, last_bias = _drawn(shapes, seed, x.dtype, scaled=True)
     want = x.double()
     for weight, scale, shift in zip(inner[::3], inner[1::3], inner[2::3], strict=True):
         want = F.conv2d(want, weight, None, stride=2, padding=1)

@@ -374,8 +374,13 @@ class Worker:
     def _write_back(changed: Any, given: list[torch.Tensor], read: Decoder) -> None:
         """Arguments that the code has changed in place are changed here too, for a check to see."""
         for number, value in changed or ():
+            now, tensor = read(value), given[number]
             with torch.no_grad():
-                given[number].data = read(value).to(given[number].dtype)
+                # in place where that is possible: what shares its memory has changed with it
+                if now.shape == tensor.shape and now.dtype == tensor.dtype:
+                    tensor.detach().copy_(now)
+                else:
+                    tensor.data = now.to(tensor.dtype)
 
 
 class _Objects:

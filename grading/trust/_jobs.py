@@ -23,13 +23,15 @@ from grading.course import Course, load
 from grading.judge import PROFILE, Judge, load_suite
 from grading.sandbox import RemoteSubject, Sandbox
 from grading.subject import Sources, read_sources
-from grading.verdict import PASSED, WRONG, measuring
+from grading.verdict import PASSED, WRONG, Verdict, measuring
 
 from ._liveness import argument_names, with_perturbed_argument
 from ._mutants import mutated
 from ._statistics import Sampled, catches, sample
 
 EXAMPLES = 25
+# by how many tolerances a changed argument must throw some check off
+LIVE = 100.0
 
 
 @dataclass(frozen=True)
@@ -113,19 +115,24 @@ def _carry_out(job: Job) -> Finding:
     return PROOFS[job.kind](_worker, job)
 
 
-def _verdicts(
+def _run_checks(
     worker: _Worker, sources: Sources, exercise: str, seed: int, checks: Iterable[str] = (), *, wall: bool = False
-) -> dict[str, Any]:
+) -> Iterator[Verdict]:
+    """The verdicts of an exercise's checks, or of those named, one by one as they come."""
     subject = RemoteSubject(worker.course, sources, worker.reference, worker.sandbox) if wall else None
     judge = Judge(worker.course, sources, worker.reference, seed, subject=subject)
     try:
-        found = {}
         for check in judge.checks(exercise):
             if not check.slow and (not checks or check.name in checks):
-                found[check.name] = judge.run(check)
-        return found
+                yield judge.run(check)
     finally:
         judge.close()
+
+
+def _verdicts(
+    worker: _Worker, sources: Sources, exercise: str, seed: int, checks: Iterable[str] = (), *, wall: bool = False
+) -> dict[str, Verdict]:
+    return {verdict.check: verdict for verdict in _run_checks(worker, sources, exercise, seed, checks, wall=wall)}
 
 
 def _bug(worker: _Worker, job: Job) -> Finding:
@@ -182,18 +189,21 @@ def _right_wrong_silent(named: set[str | None], name: str) -> str:
 def _argument(worker: _Worker, job: Job) -> Finding:
     """With one argument perturbed on its way in, some check is off by at least 100 of its tolerances."""
     sources = with_perturbed_argument(worker.course, worker.reference, job.exercise, job.what)
+    crashed = 0
     with measuring() as excesses:
-        found = _verdicts(worker, sources, job.exercise, job.seed)
+        for verdict in _run_checks(worker, sources, job.exercise, job.seed):
+            crashed += verdict.verdict == WRONG
+            if max(excesses, default=0.0) >= LIVE:
+                break
     most = max(excesses, default=0.0)
-    crashed = [name for name, verdict in found.items() if verdict.verdict == WRONG]
-    live = most >= 100 or bool(crashed)
-    return Finding(job, live, "" if live else "no check sees it", {"excess": most, "crashed": len(crashed)})
+    live = most >= LIVE or crashed > 0
+    return Finding(job, live, "" if live else "no check sees it", {"excess": most, "crashed": crashed})
 
 
 def _mutant(worker: _Worker, job: Job) -> Finding:
     """A mutant that nobody wrote is killed by some check."""
     sources = mutated(worker.course, worker.reference, job.exercise, job.what)
-    killed = any(verdict.verdict != PASSED for verdict in _verdicts(worker, sources, job.exercise, job.seed).values())
+    killed = any(verdict.verdict != PASSED for verdict in _run_checks(worker, sources, job.exercise, job.seed))
     return Finding(job, killed, "" if killed else "survived")
 
 

@@ -26,8 +26,8 @@ from ._liveness import argument_names
 from ._mutants import mutants
 from ._statistics import Sampled
 
-# a seed of few inputs instead of one seed of many: other shapes, types and hyper-parameters each time
-VARIANT_SEEDS, VARIANT_EXAMPLES = 200, 2
+# every input is drawn 200 times; checks that are costly draw fewer for each seed
+VARIANT_SEEDS, VARIANT_EXAMPLES = 2, 100
 POWER_SEEDS, RUNS_AT_ONCE = 20, 50
 DIAGNOSES = ("right", "wrong", "silent")
 REWRITTEN = Path(__file__).parent.parent / "tests" / "rewritten"
@@ -127,7 +127,7 @@ class Proofs:
         self._run(jobs, "proofs")
         if not quick:
             many = [Job("variant", one.exercise, one, self.seed + 1, VARIANT_SEEDS) for one in variants]
-            self._run(many, f"variants, {VARIANT_SEEDS} seeds", examples=VARIANT_EXAMPLES)
+            self._run(many, f"variants, {VARIANT_SEEDS * VARIANT_EXAMPLES} draws", examples=VARIANT_EXAMPLES)
 
     def _deep_jobs(self, name: str) -> Iterable[Job]:
         for argument in argument_names(self.course, self.reference, name):
@@ -175,7 +175,7 @@ class Proofs:
 
     def _run(self, jobs: list[Job], title: str, *, examples: int = EXAMPLES, keep: bool = True) -> list[Finding]:
         results = run_jobs(self.course.root, jobs, examples=examples)
-        found = list(tqdm(results, total=len(jobs), desc=title, disable=not sys.stderr.isatty()))
+        found = list(tqdm(results, total=len(jobs), desc=title, mininterval=0.2 if sys.stderr.isatty() else 20))
         if keep:
             self.findings += found
         return found

@@ -292,6 +292,24 @@ class GroupNorm(nn.Module):
 
 
 # %% instance_norm: as many groups as channels
+class GroupNorm(nn.Module):
+    def __init__(self, n_groups, n_filters, eps=1e-5):
+        super().__init__()
+        if n_filters // n_groups * n_groups != n_filters:
+            raise ValueError("n_groups must divide n_filters")
+        self.n_groups, self.n_filters, self.eps = n_groups, n_filters, eps
+        self.mults = nn.Parameter(torch.ones(n_filters, 1, 1))
+        self.adds = nn.Parameter(torch.zeros(n_filters, 1, 1))
+
+    def forward(self, x):
+        size = self.n_filters // self.n_groups
+        means = x.flatten(2).mean(2).unflatten(1, (self.n_groups, size)).mean(2)
+        mean = means.repeat_interleave(size, 1)[:, :, None, None]
+        squares = ((x - mean) ** 2).flatten(2).mean(2).unflatten(1, (self.n_groups, size)).mean(2)
+        var = squares.repeat_interleave(size, 1)[:, :, None, None]
+        return self.mults * ((x - mean) / (var + self.eps).sqrt()) + self.adds
+
+
 class InstanceNorm(GroupNorm):
     def __init__(self, n_filters, eps=1e-5):
         super().__init__(n_filters, n_filters, eps)

@@ -52,17 +52,15 @@ def diagnose(
     replay: Replay,
     seconds: float = SECONDS,
 ) -> Diagnosis | None:
-    """The simplest bug that explains all `runs` of a student's code, the failed one last; None when none does.
+    """The one bug that explains all `runs` of a student's code, the failed one last; None when none or several do.
 
     `replay` runs the check's body against a Subject on the inputs given. Only a wrong value is diagnosed, not an
-    exception, and none is named once `seconds` have passed. Where the failed check saw no more than a yes or a no, a
-    bug is named only if no other one matches.
+    exception, and none is named once `seconds` have passed.
     """
     failed = runs[-1]
     if failed.error != Mismatch.__name__ or not failed.observations:
         return None
     deadline = time.monotonic() + seconds
-    telling = isinstance(failed.observations[-1].got, torch.Tensor | float | list | dict)
     found: list[Bug] = []
     for bug in bugs:
         if time.monotonic() > deadline:
@@ -74,9 +72,9 @@ def diagnose(
                 found.append(bug)
         finally:
             subject.close()
-        if found and telling:
-            break
-    return Diagnosis(found[0], _sentence(found[0])) if len(found) == 1 else None
+        if len(found) > 1:
+            return None
+    return Diagnosis(found[0], _sentence(found[0])) if found else None
 
 
 def _sentence(bug: Bug) -> str:

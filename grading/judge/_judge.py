@@ -50,7 +50,7 @@ from ._checks import Check, checks_of, load_suite
 
 EXAMPLES = 25
 # enough inputs to tell two bugs apart, few enough to replay within half a second
-RUNS_KEPT = 6
+EVIDENCE_RUNS = 6
 # after so many checks of an exercise that met their time limit, its others would most likely meet it too
 EXPIRED_CHECKS = 2
 # how many inputs are tried for a simpler one on which a check fails: a count, for a seed must give the same one again
@@ -202,6 +202,9 @@ class Judge:
 
     def fixture(self, check: Check, name: str) -> Any:
         self.prepare(check)
+        return self._fixture(check, name)
+
+    def _fixture(self, check: Check, name: str) -> Any:
         if name == check.exercise:
             return self._reach(check, self.subject)
         if name == "beside":
@@ -332,12 +335,10 @@ class Judge:
             hypothesis.seed(seed)(function)
 
     def _new_run(self, check: Check, given: dict[str, Any]) -> Run:
-        """A record for the next run of a check's body; the first few runs and the latest one are kept."""
+        """A record for the next run of a check's body; the latest one is kept."""
         self.draws[check.name] += 1
-        runs = self._runs.setdefault(check.name, [])
-        del runs[RUNS_KEPT:]
-        runs.append(Run(copy.deepcopy(given)))
-        return runs[-1]
+        self._runs[check.name] = [Run(copy.deepcopy(given))]
+        return self._runs[check.name][-1]
 
     def _decide(self, check: Check, error: BaseException | None) -> tuple[str, str, str, str | None]:
         """Verdict, message, details and the bug's name from the exception that ended a check, if one did."""
@@ -445,8 +446,35 @@ class Judge:
         # a damaged bank must not cost a student the verdict; the proofs of the bank find it
         with suppress(BankError):
             bugs = load_bugs(self.course)[check.exercise]
-            return diagnose(self.course, self.reference.sources, bugs, runs, again, self.diagnosis_seconds)
+            evidence = [*(self._more_runs(check) if check.drawn else ()), runs[-1]]
+            return diagnose(self.course, self.reference.sources, bugs, evidence, again, self.diagnosis_seconds)
         return None
+
+    def _more_runs(self, check: Check) -> list[Run]:
+        """What the code under test does on some fresh inputs, right or wrong: one failure can have many reasons."""
+        runs: list[Run] = []
+        function: Any = check.function
+        seed, body = self.seed_of(check), check.inner
+
+        def collected(*args: Any, **kwargs: Any) -> None:
+            if len(runs) < EVIDENCE_RUNS:
+                given = {name: value for name, value in kwargs.items() if name not in check.fixtures}
+                runs.append(Run(copy.deepcopy(given)))
+                _seed_everything(seed)
+                self.subject.seed(seed)
+                with suppress(Exception), _recording(runs[-1]):
+                    body(*args, **kwargs)
+
+        collected.__wrapped__ = body  # type: ignore[attr-defined]
+        function.hypothesis.inner_test = collected
+        hypothesis.seed(seed + 1)(function)
+        sink = _Sink()
+        with suppress(Exception, SystemExit, TimeExpired, SubjectDied), redirect_stdout(sink), redirect_stderr(sink):
+            fixtures = {name: self._fixture(check, name) for name in check.fixtures}
+            with self.running(check):
+                function(**fixtures)
+        # the last one may have been cut short
+        return [run for run in runs if run.finished or run.error]
 
     def progress(self, exercise: str) -> str:
         """The verdict of an exercise so far."""

@@ -625,6 +625,8 @@ def test_group_norm_refuses_groups(group_norm, n_groups, size, extra, seed):
         group_norm(n_groups, odd)
     with rejects(ValueError, f"GroupNorm({2 * c}, {c})"):
         group_norm(2 * c, c)
+    with rejects(ValueError, f"GroupNorm(0, {c})"):
+        group_norm(0, c)
     x = normal((2, c, 2, 3), seed, offset=1.0)
     want = F.group_norm(exact(x), n_groups).float()
     scale = 1 + slope(_groups(x, n_groups), 1e-5) * x.abs().max()

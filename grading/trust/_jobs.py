@@ -23,15 +23,15 @@ from grading.course import Course, load
 from grading.judge import PROFILE, Judge, load_suite
 from grading.sandbox import RemoteSubject, Sandbox
 from grading.subject import Sources, read_sources
-from grading.verdict import PASSED, WRONG, Verdict, measuring
+from grading.verdict import PASSED, STANDARD_ERRORS, WRONG, Verdict, measuring, sampling
 
-from ._liveness import argument_names, with_perturbed_argument
+from ._liveness import WAYS, argument_names, with_perturbed_argument
 from ._mutants import mutated
 from ._statistics import Sampled, catches, sample
 
 EXAMPLES = 25
 # by how many tolerances a changed argument must throw some check off
-LIVE = 100.0
+LIVE, LIVE_STATISTIC = 100.0, 4.0
 
 
 @dataclass(frozen=True)
@@ -187,17 +187,21 @@ def _right_wrong_silent(named: set[str | None], name: str) -> str:
 
 
 def _argument(worker: _Worker, job: Job) -> Finding:
-    """With one argument perturbed on its way in, some check is off by at least 100 of its tolerances."""
-    sources = with_perturbed_argument(worker.course, worker.reference, job.exercise, job.what)
-    crashed = 0
-    with measuring() as excesses:
-        for verdict in _run_checks(worker, sources, job.exercise, job.seed):
-            crashed += verdict.verdict == WRONG
-            if max(excesses, default=0.0) >= LIVE:
-                break
-    most = max(excesses, default=0.0)
-    live = most >= LIVE or crashed > 0
-    return Finding(job, live, "" if live else "no check sees it", {"excess": most, "crashed": crashed})
+    """With one argument changed on its way in, some check is off by at least 100 of its tolerances.
+
+    The tolerance of a statistic is its sampling error, which no change can be 100 times of: there, 4 are beyond chance.
+    """
+    most, crashed = 0.0, 0
+    for way in range(WAYS):
+        sources = with_perturbed_argument(worker.course, worker.reference, job.exercise, job.what, way)
+        with measuring() as excesses, sampling() as errors:
+            for verdict in _run_checks(worker, sources, job.exercise, job.seed):
+                crashed += verdict.verdict == WRONG
+                most = max([most, *excesses])
+                live = most >= LIVE or max(map(abs, errors), default=0.0) >= LIVE_STATISTIC * STANDARD_ERRORS
+                if live:
+                    return Finding(job, True, "", {"excess": most, "crashed": crashed})
+    return Finding(job, crashed > 0, "" if crashed else "no check sees it", {"excess": most, "crashed": crashed})
 
 
 def _mutant(worker: _Worker, job: Job) -> Finding:

@@ -14,6 +14,7 @@ from grading.course import Course
 from grading.subject import Source, Sources, definitions
 
 NAME = "_perturbed"
+WAYS = 3
 
 
 def argument_names(course: Course, reference: Sources, exercise: str) -> list[str]:
@@ -21,8 +22,11 @@ def argument_names(course: Course, reference: Sources, exercise: str) -> list[st
     return [name for name, _, _ in _arguments(course, reference, exercise)]
 
 
-def with_perturbed_argument(course: Course, reference: Sources, exercise: str, argument: str) -> Sources:
-    """The reference, with `argument` replaced by something visibly different at the start of its function."""
+def with_perturbed_argument(course: Course, reference: Sources, exercise: str, argument: str, way: int = 0) -> Sources:
+    """The reference, with `argument` replaced by something visibly different at the start of its function.
+
+    There are `WAYS` to be different: another value, or another shape, direction, size or use of the same.
+    """
     unit = course.exercises[exercise].unit
     source = reference.units[unit]
     assert isinstance(source, Source), "the reference is read and checked before it is changed"
@@ -31,7 +35,9 @@ def with_perturbed_argument(course: Course, reference: Sources, exercise: str, a
     sources = replace(reference, units={**reference.units, unit: changed})
     for name, function, parameter in _arguments(course, sources, exercise):
         if name == argument:
-            lines = f"from grading.trust._liveness import perturbed as {NAME}\n{parameter} = {NAME}({parameter})\n"
+            lines = (
+                f"from grading.trust._liveness import perturbed as {NAME}\n{parameter} = {NAME}({parameter}, {way})\n"
+            )
             first = 1 if ast.get_docstring(function) is not None else 0
             function.body[first:first] = ast.parse(lines).body
             ast.fix_missing_locations(tree)
@@ -56,20 +62,22 @@ def _arguments(course: Course, reference: Sources, exercise: str) -> Iterator[tu
                 yield where, function, argument.arg
 
 
-def perturbed(value: Any) -> Any:
+def perturbed(value: Any, way: int = 0) -> Any:
     """Something of the same kind as `value`, but plainly different; None stays None, for there is nothing to change."""
     if value is None:
         return None
     if isinstance(value, torch.nn.Module):
         return copy.deepcopy(value)
     if isinstance(value, torch.Tensor):
-        return _other_tensor(value)
+        return _wider(value) if way else _other_tensor(value)
     if isinstance(value, torch.Generator):
-        return torch.Generator(value.device).manual_seed(value.initial_seed() + 1)
+        found = torch.Generator(value.device)
+        found.seed()
+        return found
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
-        return value + 1
+        return (value + 1, value - 1, 5 * value + 3)[way]
     if isinstance(value, float):
         return value * 1.5 + 0.1
     if isinstance(value, str):
@@ -78,6 +86,8 @@ def perturbed(value: Any) -> Any:
         items = list(value)[:-1]
         return type(value)(items) if isinstance(value, list | tuple) else iter(items)
     if callable(value):
+        if way:
+            return lambda *args, **kwargs: value(*map(_other_tensor_or_same, args), **kwargs)
         return lambda *args, **kwargs: _other_result(value(*args, **kwargs))
     return None
 
@@ -87,6 +97,14 @@ def _other_tensor(value: torch.Tensor) -> torch.Tensor:
         return value.roll(1) if value.dim() else value + 1
     slope = torch.linspace(0.5, 2.0, max(value.numel(), 1), dtype=value.dtype, device=value.device)
     return value * slope[: value.numel()].reshape(value.shape) + 0.25
+
+
+def _wider(value: torch.Tensor) -> torch.Tensor:
+    return torch.cat([value, value], dim=-1) if value.dim() else value + 1
+
+
+def _other_tensor_or_same(value: Any) -> Any:
+    return _other_tensor(value) if isinstance(value, torch.Tensor) else value
 
 
 def _other_result(value: Any) -> Any:

@@ -20,7 +20,7 @@ from grading.course import Course, find_root, load
 from grading.judge import checks_of, fresh_seed, load_suite
 from grading.subject import Sources, read_sources
 
-from ._equivalent import EQUIVALENT
+from ._equivalent import EQUIVALENT, UNSEEN
 from ._jobs import EXAMPLES, Finding, Job, run_jobs
 from ._liveness import argument_names
 from ._mutants import mutants
@@ -131,6 +131,8 @@ class Proofs:
 
     def _deep_jobs(self, name: str) -> Iterable[Job]:
         for argument in argument_names(self.course, self.reference, name):
+            if (name, argument) in UNSEEN:
+                continue
             yield Job("argument", name, argument, self.seed)
         equivalent = EQUIVALENT.get(name, {})
         for mutant in mutants(self.course, self.reference, name):

@@ -235,6 +235,7 @@ def expect_deleted(beside, weights, x, count, place):
 def test_hooks_del_removes_the_hook(hooks, beside, weights, x, count, place):
     """`del hooks[i]` takes that hook from the list and removes it from its module; `i` may be negative."""
     expect_deleted(beside, weights, x, count, place % count if place >= 0 else -(-place % count) or -count)
+    expect_deleted(beside, weights, x, count, -1)
 
 
 ends = st.none() | st.integers(-5, 5)

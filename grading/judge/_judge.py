@@ -111,7 +111,7 @@ class Judge:
     `seed` fixes every number that is drawn. `garments` is what the fixture of that name hands to the checks that
     train: an object with the data, or a function that makes it. `hints` counts those already given by exercise.
     `subject` is where the code of `sources` runs: in this process unless given. A failing check may be diagnosed for
-    `diagnosis_seconds`.
+    `diagnosis_seconds`, and is not with 0.
     """
 
     def __init__(
@@ -434,7 +434,7 @@ class Judge:
     def _diagnosis(self, check: Check) -> Diagnosis | None:
         """The known misunderstanding that explains why a check failed."""
         runs = self._runs.get(check.name)
-        if self.reference is None or check.slow or not runs:
+        if self.reference is None or check.slow or not runs or not self.diagnosis_seconds:
             return None
 
         def again(subject: Subject, drawn: dict[str, Any]) -> Run:

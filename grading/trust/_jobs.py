@@ -18,7 +18,7 @@ import hypothesis
 import torch
 from hypothesis import Phase
 
-from grading.bugs import Bug, Variant, load_bugs, with_bug
+from grading.bugs import DIAGNOSIS_SECONDS, Bug, Variant, load_bugs, with_bug
 from grading.course import Course, load
 from grading.judge import PROFILE, Judge, load_suite
 from grading.sandbox import RemoteSubject, Sandbox
@@ -43,8 +43,8 @@ class Job:
     what: Any
     seed: int = 0
     seeds: int = 1
-    # how many of the checks that must catch a bug are run; 0 for all
-    checks: int = 0
+    # whether one check that catches a bug is enough, or all that are said to catch it must
+    one_check: bool = False
 
 
 @dataclass
@@ -116,11 +116,19 @@ def _carry_out(job: Job) -> Finding:
 
 
 def _run_checks(
-    worker: _Worker, sources: Sources, exercise: str, seed: int, checks: Iterable[str] = (), *, wall: bool = False
+    worker: _Worker,
+    sources: Sources,
+    exercise: str,
+    seed: int,
+    checks: Iterable[str] = (),
+    *,
+    wall: bool = False,
+    diagnosis: bool = True,
 ) -> Iterator[Verdict]:
     """The verdicts of an exercise's checks, or of those named, one by one as they come."""
     subject = RemoteSubject(worker.course, sources, worker.reference, worker.sandbox) if wall else None
-    judge = Judge(worker.course, sources, worker.reference, seed, subject=subject)
+    seconds = DIAGNOSIS_SECONDS if diagnosis else 0.0
+    judge = Judge(worker.course, sources, worker.reference, seed, subject=subject, diagnosis_seconds=seconds)
     try:
         for check in judge.checks(exercise):
             if not check.slow and (not checks or check.name in checks):
@@ -138,12 +146,20 @@ def _verdicts(
 def _bug(worker: _Worker, job: Job) -> Finding:
     """A bug of the bank, in the reference, is caught by every check that is said to catch it, and named."""
     bug: Bug = next(bug for bug in load_bugs(worker.course)[job.exercise] if bug.name == job.what)
-    checks = bug.caught_by[: job.checks] if job.checks else bug.caught_by
-    found = _verdicts(worker, with_bug(worker.course, worker.reference, bug), job.exercise, job.seed, checks)
-    missed = [name for name in checks if name not in found or found[name].verdict != WRONG]
+    sources = with_bug(worker.course, worker.reference, bug)
+    found: dict[str, Verdict] = {}
+    for name in bug.caught_by:
+        for verdict in _run_checks(worker, sources, job.exercise, job.seed, [name], diagnosis=not job.one_check):
+            found[name] = verdict
+        if job.one_check and found[name].verdict == WRONG:
+            break
+    missed = [name for name, verdict in found.items() if verdict.verdict != WRONG]
+    if job.one_check and len(missed) < len(found):
+        missed = []
     named = {verdict.bug for verdict in found.values()}
     note = f"not caught by {', '.join(missed)}" if missed else ""
-    return Finding(job, not missed, note, {"diagnosis": _right_wrong_silent(named, job.what)})
+    numbers = {} if job.one_check else {"diagnosis": _right_wrong_silent(named, job.what)}
+    return Finding(job, not missed, note, numbers)
 
 
 def _caught(worker: _Worker, job: Job) -> Finding:
@@ -207,7 +223,8 @@ def _argument(worker: _Worker, job: Job) -> Finding:
 def _mutant(worker: _Worker, job: Job) -> Finding:
     """A mutant that nobody wrote is killed by some check."""
     sources = mutated(worker.course, worker.reference, job.exercise, job.what)
-    killed = any(verdict.verdict != PASSED for verdict in _run_checks(worker, sources, job.exercise, job.seed))
+    verdicts = _run_checks(worker, sources, job.exercise, job.seed, diagnosis=False)
+    killed = any(verdict.verdict != PASSED for verdict in verdicts)
     return Finding(job, killed, "" if killed else "survived")
 
 

@@ -40,7 +40,7 @@ from grading.subject import (
 
 from ._confine import Limits, explain, platform_problem
 from ._outer import outer_wall
-from ._wire import MEGABYTE, Closed, Decoder, Encoder, Late, WireError, receive, send
+from ._wire import MEGABYTE, Closed, Decoder, Encoder, Late, WireError, bounded, receive, send
 from ._worker import tensors_in
 
 REPLY_BYTES = 65_536
@@ -170,7 +170,7 @@ class Sandbox:
             text, files, _, _ = socket.recv_fds(control, REPLY_BYTES, 1)
         finally:
             theirs.close()
-        worker = Worker(self, ours, json.loads(text)["pid"], files[0])
+        worker = Worker(self, bounded(ours), json.loads(text)["pid"], files[0])
         try:
             hello, _ = receive(ours, MEGABYTE, time.monotonic() + START_SECONDS)
         except (Closed, Late, WireError) as error:

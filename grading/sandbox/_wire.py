@@ -19,6 +19,7 @@ import torch
 PREFIX = struct.Struct("<IQ")
 MEGABYTE = 1 << 20
 MAX_HEADER = 4 * MEGABYTE
+SMALL = 1 << 16
 MAX_DEPTH = 64
 MAX_DIMENSIONS = 32
 # how much more room than its buffers the values of a frame may take, where entries lie apart from each other
@@ -44,6 +45,10 @@ DTYPES = {
     )
 }
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+# how long one wait of the kernel lasts before the deadline is looked at again
+TICK = struct.pack("ll", 0, 200_000)
+as_json = json.JSONEncoder(separators=(",", ":")).encode
+
 NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -66,21 +71,29 @@ def send(
     deadline: float | None = None,
 ) -> None:
     """Writes one frame; raises Closed when nobody reads any more, and Late after `deadline` (monotonic seconds)."""
-    text = json.dumps(header, separators=(",", ":")).encode()
+    text = as_json(header).encode()
     blocks = list(buffers)
     size = sum(len(block) for block in blocks)
     try:
-        _wait_until(connection, deadline)
-        if size < MEGABYTE:
+        if size < SMALL:
+            # one question at a time is under way, and the kernel's buffer has room for it: this does not wait
             connection.sendall(b"".join((PREFIX.pack(len(text), size), text, *blocks)))
         else:
+            connection.settimeout(None if deadline is None else max(deadline - time.monotonic(), 1e-3))
             connection.sendall(PREFIX.pack(len(text), size) + text)
             for block in blocks:
                 connection.sendall(block)
+            connection.settimeout(None)
     except TimeoutError:
         raise Late from None
     except OSError as error:
         raise Closed(str(error)) from None
+
+
+def bounded(connection: socket.socket) -> socket.socket:
+    """The same connection, whose waits end often enough to look at a deadline."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, TICK)
+    return connection
 
 
 def receive(
@@ -90,13 +103,18 @@ def receive(
     header_size, size = PREFIX.unpack(_read(connection, PREFIX.size, deadline))
     if header_size > MAX_HEADER or size > max_buffers:
         raise WireError(f"a frame of {header_size + size} bytes is too large")
+    if size < SMALL:
+        block = _read(connection, header_size + size, deadline)
+        text, buffers = block[:header_size], block[header_size:]
+    else:
+        text, buffers = _read(connection, header_size, deadline), _read(connection, size, deadline)
     try:
-        header = json.loads(_read(connection, header_size, deadline))
+        header = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise WireError(f"a header is no JSON ({type(error).__name__})") from None
     if not isinstance(header, dict):
         raise WireError("a header is no object")
-    return header, _read(connection, size, deadline)
+    return header, buffers
 
 
 def _read(connection: socket.socket, size: int, deadline: float | None) -> bytearray:
@@ -104,25 +122,18 @@ def _read(connection: socket.socket, size: int, deadline: float | None) -> bytea
     view, left = memoryview(block), size
     while left:
         try:
-            # a peer that sends byte by byte must not begin a new wait with each of them
-            _wait_until(connection, deadline)
             count = connection.recv_into(view[size - left :], min(left, MEGABYTE))
-        except TimeoutError:
-            raise Late from None
+        except BlockingIOError:
+            count = None
         except OSError as error:
             raise Closed(str(error)) from None
-        if not count:
+        if count == 0:
             raise Closed("end of stream")
-        left -= count
+        left -= count or 0
+        # a peer that sends byte by byte must not begin a new wait with each of them
+        if left and deadline is not None and time.monotonic() > deadline:
+            raise Late
     return block
-
-
-def _wait_until(connection: socket.socket, deadline: float | None) -> None:
-    if deadline is not None:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        connection.settimeout(left)
 
 
 class Encoder:

@@ -22,6 +22,7 @@ from grading.sandbox._wire import (
     Encoder,
     Late,
     WireError,
+    bounded,
     receive,
     send,
 )
@@ -185,6 +186,12 @@ def test_frames_beyond_the_limit_are_not_read() -> None:
     assert isinstance(taken(b"\x01"), Closed)
 
 
+def test_silence_meets_the_deadline() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(Late):
+        receive(bounded(ours), LIMIT, time.monotonic() + 0.3)
+
+
 def test_a_slow_drip_meets_the_deadline() -> None:
     ours, theirs = socket.socketpair()
     done = threading.Event()
@@ -199,7 +206,7 @@ def test_a_slow_drip_meets_the_deadline() -> None:
     thread.start()
     start = time.monotonic()
     with pytest.raises(Late):
-        receive(ours, LIMIT, start + 0.3)
+        receive(bounded(ours), LIMIT, start + 0.3)
     done.set()
     thread.join()
     ours.close()

@@ -135,13 +135,15 @@ class Sandbox:
         if self._control is None:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             ours.settimeout(START_SECONDS)
+            # every process that comes from this template carries the same command line, and no other one does
+            mark = secrets.token_hex(8)
             environment = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
             # the order of a set must not differ from one grading to the next
             environment["PYTHONHASHSEED"] = "0"
             # where libraries keep their caches, for the template alone
             environment |= {name: os.environ[name] for name in ("HOME", "MPLCONFIGDIR") if name in os.environ}
             self._process = subprocess.Popen(
-                [*outer_wall(), sys.executable, "-P", "-m", f"{__package__}._template", str(theirs.fileno())],
+                [*outer_wall(), sys.executable, "-P", "-m", f"{__package__}._template", str(theirs.fileno()), mark],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

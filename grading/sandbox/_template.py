@@ -1,6 +1,6 @@
 """The process that workers are forked from: torch imported and warmed, no suite, no solution and no secret in it.
 
-`python -m grading.sandbox._template FD` reads requests from the socket FD: `fork` with the worker's socket attached,
+`python -m grading.sandbox._template FD MARK` reads requests from the socket FD: `fork` with a worker's socket attached,
 and `reap`. Forking takes a few milliseconds where a fresh interpreter takes seconds.
 """
 

@@ -31,7 +31,7 @@ test: setup-dev lint
 	$(BIN)/goodinit build --check
 	$(BIN)/pytest --impl solutions --slow
 	$(BIN)/python -m grading.trust --quick
-	$(BIN)/pytest grading/tests --numprocesses 2 --dist worksteal
+	$(BIN)/pytest grading/tests --numprocesses 2
 
 trust: setup-dev
 	$(BIN)/python -m grading.trust --report trust.md

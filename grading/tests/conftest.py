@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
-from grading.course import Course, load
-from grading.judge import Judge
-from grading.subject import read_sources
-from grading.verdict import Verdict
+# before the first operation: tests that fork would hang in a child of a process whose thread pool has run
+torch.set_num_threads(1)
+
+from grading.course import Course, load  # noqa: E402
+from grading.judge import Judge  # noqa: E402
+from grading.subject import read_sources  # noqa: E402
+from grading.verdict import Verdict  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +10,23 @@ from nbformat import NotebookNode
 
 from grading.course import Course, Unit
 
+from ._notebook import header_text, notebook_text, pictures
+from ._solution import BuildError, read_solution, regions, solved_in
+
 STUBS = Path(__file__).parent / "stubs"
-BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 
-
-class BuildError(Exception):
-    """One sentence on what in solutions/ cannot be turned into an exercise, and where."""
+__all__ = [
+    "STUBS",
+    "BuildError",
+    "Derived",
+    "derive",
+    "edited",
+    "header_text",
+    "notebook_text",
+    "pictures",
+    "stub_text",
+    "write",
+]
 
 
 @dataclass(frozen=True)
@@ -67,11 +76,7 @@ def write(files: list[Derived]) -> list[Path]:
 
 def stub_text(course: Course, unit: Unit) -> str:
     """The text of exercises/uN_name.py: the solution with its regions cleared."""
-    path = course.solution_file(unit)
-    try:
-        notebook = jupytext.read(path, fmt="py:percent")
-    except OSError as error:
-        raise BuildError(f"solutions/{unit.file} cannot be read: {error.strerror}") from None
+    notebook = read_solution(course, unit)
     cleared: set[str] = set()
     for cell in notebook.cells:
         cell.source, names = _clear(course, unit, cell)
@@ -92,11 +97,10 @@ def _clear(course: Course, unit: Unit, cell: NotebookNode) -> tuple[str, set[str
     from nbgrader.preprocessors import ClearMarkScheme, ClearSolutions
 
     pieces, names = [], set()
-    for start, piece in _regions(cell.source):
-        stub, code = "", cell.cell_type == "code"
-        if code and BEGIN in piece:
-            line = start + piece[: piece.index(BEGIN)].count("\n")
-            name = _exercise_at(course, unit, cell.source, line)
+    for start, piece in regions(cell.source):
+        stub = ""
+        name = solved_in(course, unit, cell.source, start, piece) if cell.cell_type == "code" else None
+        if name:
             names.add(name)
             stub = f'raise NotImplementedError("{name}: replace this line with your own")'
         part = NotebookNode(cell_type=cell.cell_type, source=piece, metadata={})  # type: ignore[no-untyped-call]
@@ -105,36 +109,3 @@ def _clear(course: Course, unit: Unit, cell: NotebookNode) -> tuple[str, set[str
         part, _ = ClearMarkScheme(enforce_metadata=False).preprocess_cell(part, {}, 0)
         pieces.append(part.source)
     return "\n".join(pieces), names
-
-
-def _regions(source: str) -> list[tuple[int, str]]:
-    """The text cut after each END SOLUTION, every piece with the number of its first line, from 1."""
-    pieces: list[tuple[int, str]] = []
-    lines = source.split("\n")
-    start = 0
-    for number, line in enumerate(lines, start=1):
-        if END in line or number == len(lines):
-            pieces.append((start + 1, "\n".join(lines[start:number])))
-            start = number
-    return [piece for piece in pieces if piece[1] or len(pieces) == 1]
-
-
-def _exercise_at(course: Course, unit: Unit, source: str, line: int) -> str:
-    """The exercise whose function, class or method holds a line of a cell."""
-    qualified = _qualified_name(ast.parse(re.sub(r"^%", "# %", source, flags=re.M)), line)
-    for exercise in unit.exercises:
-        for name in exercise.names:
-            if qualified == name or qualified.startswith(name + "."):
-                return exercise.id
-    raise BuildError(
-        f"solutions/{unit.file}: the solution region in `{qualified or source.splitlines()[0]}` belongs to no exercise "
-        f"of {unit.id} in course.toml"
-    )
-
-
-def _qualified_name(tree: ast.AST, line: int) -> str:
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.lineno <= line <= (node.end_lineno or line):
-            inner = _qualified_name(node, line)
-            return f"{node.name}.{inner}" if inner else node.name
-    return ""

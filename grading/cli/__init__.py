@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 # the rooms' errors whose text is one sentence for a person; by name, because their rooms import torch
 SENTENCES = {
     "ImplError", "SuiteError", "BuildError", "DataError", "EditError", "TrainError", "SubjectError",
-    "SandboxError", "GradeError", "OutputError",
+    "SandboxError", "GradeError", "OutputError", "NbgraderError",
 }  # fmt: skip
 
 
@@ -121,6 +121,8 @@ def _solution(parser: argparse.ArgumentParser) -> None:
 def _build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="change nothing; fail where a derived file is out of step")
     parser.add_argument("--force", action="store_true", help="also overwrite files in exercises/ that hold work")
+    parser.add_argument("--nbgrader", metavar="DIR", help="make or renew an nbgrader course in DIR instead")
+    parser.add_argument("--db", metavar="URL", help="the course's gradebook; DIR/gradebook.db unless given")
 
 
 def _train(parser: argparse.ArgumentParser) -> None:

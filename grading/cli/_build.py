@@ -14,6 +14,10 @@ def build(course: Course, args: argparse.Namespace) -> int:
     """Derives exercises/; refuses to overwrite work unless told to."""
     if importlib.util.find_spec("nbgrader") is None:
         raise BuildError("building needs nbgrader, which clears the solutions: pip install -e '.[instructor]'")
+    if args.nbgrader is not None:
+        from ._nbgrader import build as build_nbgrader
+
+        return build_nbgrader(course, args)
     files = derive(course)
     stale = [file.path for file in files if not file.in_step]
     if args.check:

@@ -6,6 +6,7 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ __all__ = [
     "Course",
     "CourseError",
     "Exercise",
+    "Late",
     "Limits",
+    "Nbgrader",
     "Unit",
     "did_you_mean",
     "find_root",
@@ -31,6 +34,7 @@ POINTS_IN_ALL = 100
 HINTS_PER_EXERCISE = 3
 NOUNS: dict[type, str] = {
     str: "a string", int: "a whole number", float: "a number", bool: "true or false", list: "a list", dict: "a table",
+    datetime: "a date and time with its zone, such as 2027-03-01T23:59:00Z",
 }  # fmt: skip
 
 
@@ -75,6 +79,7 @@ class Unit:
     title: str
     summary: str
     exercises: tuple[Exercise, ...]
+    due: datetime | None = None
 
     @property
     def short(self) -> str:
@@ -110,11 +115,31 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Late:
+    """What a late submission loses: after `grace_hours`, `percent_per_day` of its points for each day begun."""
+
+    grace_hours: float = 0.0
+    percent_per_day: float = 0.0
+    percent_at_most: float = 100.0
+
+
+@dataclass(frozen=True)
+class Nbgrader:
+    """How the course is run with nbgrader: `install` goes to pip in a notebook; `hidden` holds private suites."""
+
+    install: str = "goodinit"
+    course_id: str = "goodinit"
+    hidden: str = ""
+    late: Late = field(default_factory=Late)
+
+
+@dataclass(frozen=True)
 class Course:
     title: str
     root: Path
     units: tuple[Unit, ...]
     limits: Limits = field(default_factory=Limits)
+    nbgrader: Nbgrader = field(default_factory=Nbgrader)
 
     @cached_property
     def exercises(self) -> dict[str, Exercise]:
@@ -206,12 +231,16 @@ class _Reader:
         self.places = places
 
     def course(self, data: dict[str, Any]) -> Course:
-        self.keys("the course", data, (), required={"title": str, "unit": list}, optional={"limits": dict})
+        self.keys(
+            "the course", data, (), required={"title": str, "unit": list}, optional={"limits": dict, "nbgrader": dict}
+        )
         limits = data.get("limits", {})
         kinds: dict[str, type] = {entry.name: type(entry.default) for entry in fields(Limits)}
         self.keys("[limits]", limits, ("limits",), required={}, optional=kinds)
         units = tuple(self.unit(number, table) for number, table in enumerate(data["unit"]))
-        course = Course(title=data["title"], root=self.root, units=units, limits=Limits(**limits))
+        course = Course(
+            title=data["title"], root=self.root, units=units, limits=Limits(**limits), nbgrader=self.nbgrader(data)
+        )
         self.unique_ids(course)
         self.known_prerequisites(course)
         self.no_cycle(course)
@@ -219,14 +248,32 @@ class _Reader:
         self.files_exist(course)
         return course
 
+    def nbgrader(self, data: dict[str, Any]) -> Nbgrader:
+        table = dict(data.get("nbgrader", {}))
+        kinds: dict[str, type] = {"install": str, "course_id": str, "hidden": str, "late": dict}
+        self.keys("[nbgrader]", table, ("nbgrader",), required={}, optional=kinds)
+        for key in ("install", "course_id"):
+            if key in table and (not table[key].strip() or "\n" in table[key]):
+                self.fail(("nbgrader",), key, f"[nbgrader]: {key!r} takes one line of text, not {table[key]!r}")
+        late, place = table.pop("late", {}), ("nbgrader", "late")
+        self.keys("[nbgrader.late]", late, place, required={}, optional={entry.name: float for entry in fields(Late)})
+        for key, value in late.items():
+            most, wanted = (100.0, "from 0 to 100") if key.startswith("percent") else (1e6, "of 0 or more")
+            if not 0 <= value <= most:
+                self.fail(place, key, f"[nbgrader.late]: {key!r} takes a number {wanted}, not {value!r}")
+        return Nbgrader(**table, late=Late(**late))
+
     def unit(self, number: int, table: dict[str, Any]) -> Unit:
         place = ("unit", number)
         name = f"unit {table.get('id', number + 1)!r}"
-        self.keys(name, table, place, required={"id": str, "title": str, "summary": str, "exercise": list})
+        required = {"id": str, "title": str, "summary": str, "exercise": list}
+        self.keys(name, table, place, required=required, optional={"due": datetime})
+        if "due" in table and table["due"].tzinfo is None:
+            self.fail(place, "due", f"{name}: 'due' takes {NOUNS[datetime]}, not {table['due'].isoformat()}")
         exercises = tuple(
             self.exercise(table["id"], (*place, "exercise", n), entry) for n, entry in enumerate(table["exercise"])
         )
-        return Unit(table["id"], table["title"], table["summary"], exercises)
+        return Unit(table["id"], table["title"], table["summary"], exercises, table.get("due"))
 
     def exercise(self, unit: str, place: tuple[str | int, ...], table: dict[str, Any]) -> Exercise:
         name = f"exercise {table.get('id', '(without id)')!r} of {unit}"

@@ -1,0 +1,95 @@
+"""What nbgrader is told: one call in nbgrader_config.py, read several times for each of its commands."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from traitlets.config import Config
+from traitlets.config.loader import ConfigFileNotFound, PyFileConfigLoader
+
+from grading.course import Course, find_root, load
+
+FILE = "nbgrader_config.py"
+HEADER = "source/header.ipynb"
+STUB = 'raise NotImplementedError("replace this line with your own")'
+TEXT = """\
+\"\"\"Derived by `goodinit build --nbgrader`; your own settings go below the call, and stay.\"\"\"
+
+from grading.nbgrader import configure
+
+configure(get_config(), __file__{arguments})  # noqa: F821
+"""
+
+# nbgrader's own list, with mark schemes cleared before the gradebook takes a copy: it puts that copy where a student
+# has deleted an answer, and compares answers with its checksum to tell those that nobody has written
+GENERATE_PREPROCESSORS = [
+    f"nbgrader.preprocessors.{name}"
+    for name in (
+        "IncludeHeaderFooter", "InstantiateTests", "LockCells", "ClearSolutions", "ClearMarkScheme", "ClearOutput",
+        "CheckCellMetadata", "ComputeChecksums", "SaveCells", "ClearHiddenTests", "ComputeChecksums",
+        "CheckCellMetadata",
+    )
+]  # fmt: skip
+
+# what `nbgrader autograde` and the formgrader's button run, in their order, instead of nbgrader's own list
+AUTOGRADE_PREPROCESSORS: list[str] = []
+
+
+def configure(config: Config, file: str, *, course: str | None = None, db_url: str | None = None) -> None:
+    """Sets up nbgrader for the course folder that `file` lies in; calling it again changes nothing.
+
+    `course` is the folder of course.toml, relative to that folder, where it is not found from there. `db_url` is the
+    gradebook, DIR/gradebook.db unless given.
+    """
+    root = Path(file).resolve().parent
+    found = course_of(root, course)
+    config.CourseDirectory.root = str(root)
+    config.CourseDirectory.course_id = found.nbgrader.course_id
+    config.CourseDirectory.db_url = db_url or sqlite(root)
+    config.IncludeHeaderFooter.header = HEADER
+    config.ClearSolutions.code_stub = {"python": STUB}
+    config.ClearSolutions.text_stub = "Your answer here."
+    # nbgrader would have mark schemes in task cells only, which take no answer
+    config.ClearMarkScheme.enforce_metadata = False
+    config.GenerateAssignment.preprocessors = list(GENERATE_PREPROCESSORS)
+    if AUTOGRADE_PREPROCESSORS:
+        config.Autograde.autograde_preprocessors = list(AUTOGRADE_PREPROCESSORS)
+
+
+def course_of(root: Path, course: str | None = None) -> Course:
+    """The course that an nbgrader folder was built from."""
+    return load((root / course).resolve() if course else find_root(root))
+
+
+def sqlite(root: Path) -> str:
+    """The address of the gradebook that nbgrader itself would take."""
+    return f"sqlite:///{root.resolve() / 'gradebook.db'}"
+
+
+def read_config(root: Path) -> Config:
+    """What DIR/nbgrader_config.py says; empty where there is none."""
+    try:
+        return PyFileConfigLoader(FILE, path=str(root)).load_config()
+    except ConfigFileNotFound:
+        return Config()
+
+
+def config_text(root: Path, course: Course, db_url: str | None) -> str:
+    """The text of DIR/nbgrader_config.py."""
+    arguments = ""
+    if find_root(root).resolve() != course.root.resolve():
+        arguments += f", course={str(_relative(course.root.resolve(), root.resolve()))!r}"
+    if db_url:
+        arguments += f", db_url={db_url!r}"
+    return TEXT.format(arguments=arguments)
+
+
+def configured(config: Config, key: str) -> Any:
+    """A setting of the course folder, None where the configuration has none."""
+    return config.CourseDirectory.get(key) if "CourseDirectory" in config else None
+
+
+def _relative(path: Path, start: Path) -> Path:
+    return Path(os.path.relpath(path, start))

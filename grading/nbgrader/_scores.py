@@ -1,0 +1,256 @@
+"""What a class has scored, read from nbgrader's gradebook or from the records of `goodinit grade`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from grading.course import Course, did_you_mean
+from grading.verdict import KIT_ERROR
+
+from ._config import FILE, configured, read_config, sqlite
+
+RECORDS = "records"
+NAMED = 8
+
+
+class ExportError(Exception):
+    """One sentence on why grades cannot be exported."""
+
+
+@dataclass(frozen=True)
+class Student:
+    """A student as the gradebook knows them; records know the id only."""
+
+    id: str
+    first_name: str = ""
+    last_name: str = ""
+    email: str = ""
+    lms_id: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name that lists are sorted by: `Noether, Emmy`."""
+        return ", ".join(filter(None, (self.last_name, self.first_name))) or self.id
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What is graded at once: a unit, or another assignment that the gradebook holds."""
+
+    name: str
+    max_points: float
+    due: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The points of one exercise or written question; `waits` for a person, or was changed `by_hand`."""
+
+    name: str
+    points: float
+    max_points: float
+    waits: bool = False
+    by_hand: bool = False
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one submission has scored; `record` is what its judge found, where that is known."""
+
+    points: float
+    penalty: float = 0.0
+    handed_in: str = ""
+    parts: tuple[Part, ...] = ()
+    record: dict[str, Any] | None = None
+
+    @property
+    def total(self) -> float:
+        """The points that count, as nbgrader reckons them."""
+        return max(0.0, self.points - self.penalty)
+
+
+@dataclass
+class Scores:
+    """A class: everybody, everything that was set, and the score of each submission by student and assignment."""
+
+    students: list[Student]
+    assignments: list[Assignment]
+    by: dict[tuple[str, str], Score]
+    notes: list[str] = field(default_factory=list)
+
+
+def from_gradebook(course: Course, root: Path, units: Collection[str] = ()) -> Scores:
+    """The scores in the gradebook of the nbgrader course in `root`, of all assignments unless `units` are named.
+
+    Raises ExportError where there is none, or none that can be read.
+    """
+    with _opened(root) as book:
+        assignments = [
+            Assignment(found.name, found.max_score, str(found.duedate or ""))
+            for found in book.assignments
+            if not units or found.name in units
+        ]
+        _all_there(units, [assignment.name for assignment in assignments], f"the gradebook of {root}")
+        students = [
+            Student(s.id, s.first_name or "", s.last_name or "", s.email or "", s.lms_user_id or "")
+            for s in book.students
+        ]
+        scores = Scores(students, assignments, _scores(book, {assignment.name for assignment in assignments}))
+    for assignment in assignments:
+        waiting = [
+            student.id
+            for student in students
+            if (score := scores.by.get((student.id, assignment.name))) and any(part.waits for part in score.parts)
+        ]
+        if waiting:
+            scores.notes.append(f"{assignment.name} waits to be graded by hand for {listed(waiting)}")
+    return scores
+
+
+def _scores(book: Any, names: Collection[str]) -> dict[tuple[str, str], Score]:
+    """Every submission's score in three queries; nbgrader's own properties take several for each submission."""
+    from nbgrader import api
+    from sqlalchemy import func
+
+    submitted = api.SubmittedAssignment
+    of_assignment = submitted.id == api.SubmittedNotebook.assignment_id
+    points = dict(
+        book.db.query(submitted.id, func.sum(api.Grade.score))
+        .join(api.SubmittedNotebook, of_assignment)
+        .join(api.Grade, api.Grade.notebook_id == api.SubmittedNotebook.id)
+        .group_by(submitted.id)
+        .all()
+    )
+    cells = {cell.id: cell for kind in (api.GradeCell, api.TaskCell) for cell in book.db.query(kind)}
+    parts: dict[str, list[Part]] = {}
+    graded = book.db.query(api.SubmittedNotebook.assignment_id, api.Grade).join(
+        api.Grade, api.Grade.notebook_id == api.SubmittedNotebook.id
+    )
+    for submission, grade in graded:
+        cell = cells[grade.cell_id]
+        by_hand = grade.manual_score is not None or bool(grade.extra_credit)
+        part = Part(cell.name, grade.score, cell.max_score, grade.needs_manual_grade, by_hand)
+        parts.setdefault(submission, []).append(part)
+    found = {}
+    submissions = (
+        book.db.query(
+            submitted.id,
+            submitted.student_id,
+            api.Assignment.name,
+            submitted.timestamp,
+            func.coalesce(func.sum(api.SubmittedNotebook.late_submission_penalty), 0.0),
+        )
+        .join(api.Assignment, api.Assignment.id == submitted.assignment_id)
+        .outerjoin(api.SubmittedNotebook, of_assignment)
+        .group_by(submitted.id, submitted.student_id, api.Assignment.name, submitted.timestamp)
+    )
+    for submission, student, assignment, timestamp, penalty in submissions:
+        if assignment in names:
+            mine = tuple(sorted(parts.get(submission, ()), key=lambda part: part.name))
+            found[student, assignment] = Score(points.get(submission) or 0.0, penalty, str(timestamp or ""), mine)
+    return found
+
+
+@contextmanager
+def _opened(root: Path) -> Iterator[Any]:
+    """The gradebook of `root`, which must be there: nbgrader itself makes a new one where there is none."""
+    try:
+        from sqlalchemy.engine import make_url
+        from sqlalchemy.exc import SQLAlchemyError
+
+        from ._course import gradebook
+    except ModuleNotFoundError as error:
+        raise ExportError(f"reading a gradebook needs {error.name}: pip install -e '.[instructor]'") from None
+    if not root.is_dir():
+        raise ExportError(f"there is no folder {root}; one that `goodinit build --nbgrader` has made is expected")
+    try:
+        url = configured(read_config(root), "db_url") or sqlite(root)
+        database = make_url(url).database
+    except (SQLAlchemyError, SyntaxError, Exception) as error:
+        raise ExportError(f"{root / FILE} cannot be used: {type(error).__name__}: {error}") from None
+    if url.startswith("sqlite") and not Path(database or "").is_file():
+        raise ExportError(f"{root} holds no gradebook: there is no file {database}")
+    try:
+        with gradebook(root) as book:
+            yield book
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise ExportError(f"the gradebook of {root} cannot be read: {reason}") from None
+
+
+def from_records(course: Course, out: Path, units: Collection[str] = ()) -> Scores:
+    """The scores in the folder that `goodinit grade` has written, of all units that were judged unless some are named.
+
+    Raises ExportError where it holds no records, or those of runs that judged by different checks.
+    """
+    folder = out / RECORDS
+    records = {path: _record(path) for path in sorted(folder.glob("*.json"))}
+    if not records:
+        raise ExportError(f"{folder} holds no records; a folder that `goodinit grade --out` has written is expected")
+    first, *rest = records
+    for path in rest:
+        if records[path]["options"] != records[first]["options"]:
+            raise ExportError(
+                f"{first} and {path} were judged by different checks; grade everybody again with one --unit and --fast"
+            )
+    shared = records[first]["units"]
+    judged = [unit for unit in course.units if unit.id in shared and (not units or unit.id in units)]
+    _all_there(units, [unit.id for unit in judged], str(folder))
+    assignments = [
+        Assignment(unit.id, shared[unit.id]["max_points"], str(unit.due or "").removesuffix("+00:00"))
+        for unit in judged
+    ]
+    scores = Scores([], assignments, {})
+    by_student: dict[str, list[dict[str, Any]]] = {}
+    for record in records.values():
+        by_student.setdefault(record["student"], []).append(record)
+    for student, mine in by_student.items():
+        if len(mine) > 1:
+            names = listed(record["submission"] for record in mine)
+            scores.notes.append(f"{student} has handed in more than once and is left out: {names}")
+            continue
+        scores.students.append(Student(student))
+        for unit in judged:
+            scores.by[student, unit.id] = _judged(mine[0], unit.id)
+        if mine[0]["problem"]:
+            scores.notes.append(f"{student} could not be graded in full: {mine[0]['problem']}")
+        if any(verdict["verdict"] == KIT_ERROR for verdict in mine[0]["verdicts"]):
+            scores.notes.append(f"{student} met an error of the kit, which cost points; see their page")
+    return scores
+
+
+def _judged(record: dict[str, Any], unit: str) -> Score:
+    names = dict.fromkeys(verdict["exercise"] for verdict in record["verdicts"] if verdict["unit"] == unit)
+    parts = [
+        Part(name, record["exercises"][name]["points"], record["exercises"][name]["max_points"]) for name in names
+    ]
+    return Score(record["units"][unit]["points"], parts=tuple(parts), record=record)
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        wanted = ("student", "submission", "options", "units", "exercises", "verdicts", "problem")
+        return {key: record[key] for key in wanted}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ExportError(f"{path} is no record of `goodinit grade`; take it away, or grade again") from None
+
+
+def _all_there(wanted: Iterable[str], present: list[str], where: str) -> None:
+    for name in wanted:
+        if name not in present:
+            raise ExportError(f"{where} has no {name}{did_you_mean(name, present)}")
+    if not present:
+        raise ExportError(f"{where} has no assignments yet")
+
+
+def listed(names: Iterable[str]) -> str:
+    """`a, b and 3 more`: as many names as a line can bear."""
+    names = list(names)
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

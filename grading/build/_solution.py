@@ -20,9 +20,10 @@ class BuildError(Exception):
 def read_solution(course: Course, unit: Unit) -> NotebookNode:
     """The cells of solutions/uN_name.py."""
     try:
-        return jupytext.read(course.solution_file(unit), fmt="py:percent")
+        notebook: NotebookNode = jupytext.read(course.solution_file(unit), fmt="py:percent")
     except OSError as error:
         raise BuildError(f"solutions/{unit.file} cannot be read: {error.strerror}") from None
+    return notebook
 
 
 def regions(source: str) -> list[tuple[int, str]]:

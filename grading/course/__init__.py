@@ -266,7 +266,7 @@ class _Reader:
     def unit(self, number: int, table: dict[str, Any]) -> Unit:
         place = ("unit", number)
         name = f"unit {table.get('id', number + 1)!r}"
-        required = {"id": str, "title": str, "summary": str, "exercise": list}
+        required: dict[str, type] = {"id": str, "title": str, "summary": str, "exercise": list}
         self.keys(name, table, place, required=required, optional={"due": datetime})
         if "due" in table and table["due"].tzinfo is None:
             self.fail(place, "due", f"{name}: 'due' takes {NOUNS[datetime]}, not {table['due'].isoformat()}")

@@ -64,6 +64,8 @@ class Bench:
         self.sandbox = _Watched(self.course)
         self.sandbox.fork().kill()
         self.max_points = self._warm()
+        self.inputs_seed: int | None = setup.get("inputs_seed")
+        self.inputs = {} if self.inputs_seed is None else self._drawn(self.inputs_seed)
         needs_garments = self.slow and any(
             "garments" in check.fixtures for exercise in self.exercises for check in self._checks(exercise)
         )
@@ -82,6 +84,12 @@ class Bench:
                 self._judge.run(check)
         return {exercise.id: math.fsum(check.share for check in self._checks(exercise)) for exercise in self.exercises}
 
+    def _drawn(self, seed: int) -> dict[str, list[dict[str, Any]]]:
+        """The inputs of all checks, which are the same for all submissions with this seed: drawn once, not by each."""
+        judge = Judge(self.course, self.reference, self.reference, seed)
+        checks = [check for exercise in self.exercises for check in self._checks(exercise, judge)]
+        return {check.name: judge.drawn(check) for check in checks if check.drawn}
+
     def judge(self, path: Path, seed: int, connection: Connection) -> dict[str, Any]:
         """The plain findings on one submission; says when it has been read, which has a deadline of its own."""
         until = time.monotonic() + self.course.limits.submission_seconds
@@ -98,6 +106,7 @@ class Bench:
             garments=self._garments,
             hints=self.hints,
             subject=subject,
+            inputs=self.inputs if seed == self.inputs_seed else None,
             # a record must not depend on how fast the machine is
             diagnosis_seconds=DIAGNOSIS_SECONDS,
         )

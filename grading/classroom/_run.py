@@ -111,10 +111,12 @@ class _Run:
             "slow": self.options.slow,
             "hints": self.options.hints,
             "data": _absolute(self.options.data),
+            # drawing the inputs of all checks pays where more than one submission is judged on them
+            "inputs_seed": self.seed if len(entries) > self.options.jobs else None,
         }
         seconds = limits.submission_seconds + longest + MARGIN_SECONDS
         queue = Queue(setup, self.output.work.resolve(), self.options.jobs, seconds)
-        jobs = [Job(entry, self._seed(entry), partial(take, self.course, self.folder, entry)) for entry in entries]
+        jobs = [Job(entry, self.seed, partial(take, self.course, self.folder, entry)) for entry in entries]
         progress = Progress(len(jobs))
         try:
             for result in queue.run(jobs):
@@ -132,10 +134,7 @@ class _Run:
         self.output.put(f"{PAGES}/{entry.slug}.html", page(self.course, record))
 
     def _head(self, entry: Entry, taken: Any) -> dict[str, Any]:
-        return _record.head(entry, taken, self._seed(entry), self.kit, self.options.public())
-
-    def _seed(self, entry: Entry) -> int:
-        return _record.seed_of(self.seed, entry)
+        return _record.head(entry, taken, self.seed, self.kit, self.options.public())
 
 
 def _check_places(folder: Path, out: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import hypothesis
 import torch
 from hypothesis import HealthCheck, Phase
-from hypothesis.errors import Flaky, HypothesisException
+from hypothesis.errors import FlakyFailure, HypothesisException
 from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
 from hypothesis.internal.constants_ast import Constants
 
@@ -55,6 +55,8 @@ EVIDENCE_RUNS = 6
 EXPIRED_CHECKS = 2
 # how many inputs are tried for a simpler one on which a check fails: a count, for a seed must give the same one again
 SHRINK_RUNS = 100
+
+UNSTEADY = "the same input passed: does something of an earlier call, or a random number, get into the result?"
 
 # inputs follow from the seed alone: no database of earlier failures, no explicit deadline on noisy machines
 PROFILE = "goodinit"
@@ -110,7 +112,8 @@ class Judge:
 
     `seed` fixes every number that is drawn. `garments` is what the fixture of that name hands to the checks that
     train: an object with the data, or a function that makes it. `hints` counts those already given by exercise.
-    `subject` is where the code of `sources` runs: in this process unless given. A failing check may be diagnosed for
+    `subject` is where the code of `sources` runs: in this process unless given. `inputs` are what `drawn` gave for
+    checks with the same seed, where many subjects are judged. A failing check may be diagnosed for
     `diagnosis_seconds`, and is not with 0.
     """
 
@@ -125,6 +128,7 @@ class Judge:
         seconds: bool = True,
         hints: Mapping[str, int] | None = None,
         subject: Subject | None = None,
+        inputs: Mapping[str, list[dict[str, Any]]] | None = None,
         diagnosis_seconds: float = DIAGNOSIS_SECONDS,
     ) -> None:
         self.course = course
@@ -135,10 +139,13 @@ class Judge:
         self.garments = garments
         self.seconds = seconds
         self.hints = hints or {}
+        self.inputs = inputs or {}
         self.diagnosis_seconds = diagnosis_seconds
         self.verdicts: dict[str, Verdict] = {}
         self._checks: dict[str, list[Check]] = {}
         self._runs: dict[str, list[Run]] = {}
+        # the latest of each check that failed
+        self._failed: dict[str, list[Run]] = {}
         # how many checks of each exercise have run out of time
         self._expired: Counter[str] = Counter()
         # how often the body of each check has run
@@ -174,11 +181,25 @@ class Judge:
                 try:
                     fixtures = self.fixtures(check)
                     with self.running(check):
-                        check.function(**fixtures)
+                        self._execute(check, fixtures)
                 except (Exception, SystemExit, TimeExpired, SubjectDied, _StubReached) as raised:
                     error = raised
                 self.settle(check, error)
         return self.verdicts[check.name]
+
+    def drawn(self, check: Check) -> list[dict[str, Any]]:
+        """The inputs that a drawn check gives to code that passes it: they follow from the seed alone.
+
+        Drawing them costs more than most exercises do with them.
+        """
+        inputs: list[dict[str, Any]] = []
+
+        def collect(**given: Any) -> None:
+            inputs.append(copy.deepcopy({name: value for name, value in given.items() if name not in check.fixtures}))
+
+        self._put_body(check, collect, self.seed_of(check))
+        check.function(**dict.fromkeys(check.fixtures))
+        return inputs
 
     def passed(self, exercise: str) -> bool:
         """Whether the checks of an exercise that do not train all pass; they are run where that is not known yet."""
@@ -302,10 +323,33 @@ class Judge:
             raise SubjectError("no data for the capstone was given to this run")
         return self.garments()
 
+    def _execute(self, check: Check, fixtures: dict[str, Any]) -> None:
+        """Runs a check on the inputs at hand, and with Hypothesis, for a simpler one, where it fails on one of them."""
+        failure: Exception | None = None
+        if check.name in self.inputs:
+            function: Any = check.function
+            try:
+                for given in self.inputs[check.name]:
+                    function.hypothesis.inner_test(**fixtures, **copy.deepcopy(given))
+                return
+            except Exception as error:
+                failure = error
+                self._arm(check)
+        check.function(**fixtures)
+        if failure:
+            raise FlakyFailure("a check that failed has passed", [failure])
+
+    @staticmethod
+    def _put_body(check: Check, body: Any, seed: int) -> None:
+        """Has Hypothesis, from `seed`, run something else than the check's own body."""
+        function: Any = check.function
+        body.__wrapped__ = check.inner
+        function.hypothesis.inner_test = body
+        hypothesis.seed(seed)(function)
+
     def _arm(self, check: Check) -> None:
         """Seeds a check and keeps what its body is given."""
         self._runs.pop(check.name, None)
-        function: Any = check.function
         seed = self.seed_of(check)
         body = check.inner
 
@@ -327,12 +371,11 @@ class Judge:
                     raise
                 except Exception:
                     shrinking.failed(given)
+                    self._failed[check.name] = self._runs[check.name]
                     raise
 
-        recorded.__wrapped__ = body  # type: ignore[attr-defined]
         if check.drawn:
-            function.hypothesis.inner_test = recorded
-            hypothesis.seed(seed)(function)
+            self._put_body(check, recorded, seed)
 
     def _new_run(self, check: Check, given: dict[str, Any]) -> Run:
         """A record for the next run of a check's body; the latest one is kept."""
@@ -342,8 +385,11 @@ class Judge:
 
     def _decide(self, check: Check, error: BaseException | None) -> tuple[str, str, str, str | None]:
         """Verdict, message, details and the bug's name from the exception that ended a check, if one did."""
-        if isinstance(error, Flaky) and isinstance(error, BaseExceptionGroup):
+        unsteady = None
+        if isinstance(error, FlakyFailure):
             error = error.exceptions[0]
+            self._runs[check.name] = self._failed.get(check.name, [])
+            unsteady = ("again", UNSTEADY)
         replay = self._replay_line(check)
         given = self._given_lines(check)
         if error is None:
@@ -375,11 +421,11 @@ class Judge:
             likely = ("likely", found.sentence) if found else None
             message = f"{check.sentence} {error}" + (f" {found.sentence}" if found else "")
             hint = self._next_hint(check.exercise) if found else None
-            details = _lines(("called", error.call), given, *_evidence(error), likely, lesson, hint, replay)
+            details = _lines(("called", error.call), given, *_evidence(error), unsteady, likely, lesson, hint, replay)
             return WRONG, message, details, found.bug.name if found else None
         raised = self.subject.explain(error)
         message = f"{check.sentence} It raised {raised.splitlines()[-1]}"
-        return WRONG, message, _lines(given, ("raised", raised), lesson, replay), None
+        return WRONG, message, _lines(given, ("raised", raised), unsteady, lesson, replay), None
 
     def _next_hint(self, name: str) -> tuple[str, str] | None:
         """The hint that `goodinit hint` would give next; none once all have been given."""
@@ -453,7 +499,6 @@ class Judge:
     def _more_runs(self, check: Check) -> list[Run]:
         """What the code under test does on some fresh inputs, right or wrong: one failure can have many reasons."""
         runs: list[Run] = []
-        function: Any = check.function
         seed, body = self.seed_of(check), check.inner
 
         def collected(*args: Any, **kwargs: Any) -> None:
@@ -465,14 +510,12 @@ class Judge:
                 with suppress(Exception), _recording(runs[-1]):
                     body(*args, **kwargs)
 
-        collected.__wrapped__ = body  # type: ignore[attr-defined]
-        function.hypothesis.inner_test = collected
-        hypothesis.seed(seed + 1)(function)
+        self._put_body(check, collected, seed + 1)
         sink = _Sink()
         with suppress(Exception, SystemExit, TimeExpired, SubjectDied), redirect_stdout(sink), redirect_stderr(sink):
             fixtures = {name: self._fixture(check, name) for name in check.fixtures}
             with self.running(check):
-                function(**fixtures)
+                check.function(**fixtures)
         # the last one may have been cut short
         return [run for run in runs if run.finished or run.error]
 

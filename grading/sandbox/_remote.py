@@ -81,6 +81,10 @@ RAISED = {
 }
 
 
+# what Hypothesis looks for in every argument
+PROBED = {
+    "_repr_pretty_", "hypothesis_internal_is_this_a_mock_check", "setup_example", "execute_example", "teardown_example",
+}  # fmt: skip
 # methods that every module has: they need not be fetched before they are called
 MODULE_METHODS = frozenset(
     name for name in dir(torch.nn.Module) if not name.startswith("_") and callable(getattr(torch.nn.Module, name))
@@ -420,8 +424,7 @@ class Remote:
         object.__setattr__(self, "_number", number)
 
     def __getattr__(self, name: str) -> Any:
-        # Hypothesis looks for the other one, to print arguments by
-        if name.startswith("__") or name == "_repr_pretty_":
+        if name.startswith("__") or name in PROBED:
             raise AttributeError(name)
         if name in MODULE_METHODS:
             return _Method(self, name)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from grading.bugs import load_bugs, with_bug
 from grading.course import Course, Limits
-from grading.judge import Judge, SuiteError, checks_of
+from grading.judge import Judge, SuiteError, checks_of, fresh_seed
 from grading.subject import read_sources
 from grading.verdict import KIT_ERROR, Verdict
 from grading.verdict.render import render
@@ -212,3 +213,35 @@ def variance(t):
     return torch.tensor(sum((v - centre) ** 2 for v in values) / len(values), dtype=t.dtype)
 """
     assert {v.verdict for v in judge_text(text, "variance").values()} == {"passed"}
+
+
+def test_inputs_that_are_drawn_beforehand_give_the_same_verdicts(course: Course) -> None:
+    reference = read_sources(course, ROOT / "solutions")
+    seed = fresh_seed()
+    first = Judge(course, reference, reference, seed)
+    exercises = [course.exercises[name] for name in ("correlation", "momentum", "batch_norm")]
+    checks = [check for exercise in exercises for check in first.checks(exercise.id) if check.drawn]
+    inputs = {check.name: first.drawn(check) for check in checks}
+    assert all(len(inputs[check.name]) >= 10 for check in checks)
+    for bug in (None, *(load_bugs(course)[name][0] for name in ("correlation", "momentum", "batch_norm"))):
+        sources = with_bug(course, reference, bug) if bug else reference
+        found = [
+            list(Judge(course, sources, reference, seed, inputs=known).judge(exercises, slow=False))
+            for known in (None, inputs)
+        ]
+        assert found[0] == found[1], f"seed {seed}"
+        assert (bug is None) == all(verdict.verdict == "passed" for verdict in found[0])
+
+
+def test_code_that_is_not_the_same_twice_is_wrong_and_not_the_kit(course: Course, tmp_path: Path) -> None:
+    path = tmp_path / "handed_in.py"
+    path.write_text("calls = 0\ndef mean(t):\n    global calls\n    calls += 1\n    return t.mean() + (calls == 5)\n")
+    sources, reference = read_sources(course, path), read_sources(course, ROOT / "solutions")
+    seed = fresh_seed()
+    for drawn in (False, True):
+        judge = Judge(course, sources, reference, seed)
+        check = judge.check_named("u1_statistics", "mean_value")
+        judge.inputs = {check.name: judge.drawn(check)} if drawn else {}
+        verdict = judge.run(check)
+        assert verdict.verdict == "wrong", f"seed {seed}"
+        assert "again        the same input passed" in verdict.details

@@ -116,11 +116,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Late:
-    """What a late submission loses: after `grace_hours`, `percent_per_day` of its points for each day begun."""
+    """What a late submission loses: after `grace_hours`, `percent_per_day` of its points for each day begun.
+
+    Days count from the due date. They take `percent_at_most`; `zero_after_days` leaves nothing all the same.
+    """
 
     grace_hours: float = 0.0
     percent_per_day: float = 0.0
     percent_at_most: float = 100.0
+    zero_after_days: float | None = None
 
 
 @dataclass(frozen=True)
@@ -261,7 +265,10 @@ class _Reader:
             most, wanted = (100.0, "from 0 to 100") if key.startswith("percent") else (1e6, "of 0 or more")
             if not 0 <= value <= most:
                 self.fail(place, key, f"[nbgrader.late]: {key!r} takes a number {wanted}, not {value!r}")
-        return Nbgrader(**table, late=Late(**late))
+        policy = Late(**late)
+        if policy.zero_after_days is not None and policy.zero_after_days * 24 < policy.grace_hours:
+            self.fail(place, "zero_after_days", "[nbgrader.late]: 'zero_after_days' is over before 'grace_hours' is")
+        return Nbgrader(**table, late=policy)
 
     def unit(self, number: int, table: dict[str, Any]) -> Unit:
         place = ("unit", number)

@@ -32,5 +32,7 @@ class Places:
 
     def line(self, place: tuple[str | int, ...], key: str | None = None) -> int:
         """The line of `key` in the table at `place`, or of the table itself when the key is not found."""
+        if place and place not in self._tables:
+            return self.line(place[:-1], str(place[-1]))  # a table in braces is where its key is
         fallback = self._tables.get(place, 1)
         return fallback if key is None else self._keys.get((place, key), self._tables.get((*place, key), fallback))

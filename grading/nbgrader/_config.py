@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,8 @@ def configure(config: Config, file: str, *, course: str | None = None, db_url: s
     # nbgrader would have mark schemes in task cells only, which take no answer
     config.ClearMarkScheme.enforce_metadata = False
     config.GenerateAssignment.preprocessors = list(GENERATE_PREPROCESSORS)
+    config.AssignLatePenalties.plugin_class = "grading.nbgrader._late.LatePolicy"
+    config.LatePolicy.update(asdict(found.nbgrader.late))
     if AUTOGRADE_PREPROCESSORS:
         config.Autograde.autograde_preprocessors = list(AUTOGRADE_PREPROCESSORS)
 

@@ -20,7 +20,7 @@ class LatePolicy(LateSubmissionPlugin):  # type: ignore[misc]
 
     def late_submission_penalty(self, student_id: str, score: float, total_seconds_late: float) -> float:
         """The points that a notebook with `score` points loses; the due date includes an extension."""
-        return score * self.percent(total_seconds_late) / 100
+        return score * (self.percent(total_seconds_late) / 100)
 
     def percent(self, seconds: float) -> float:
         if seconds <= self.grace_hours * HOUR:

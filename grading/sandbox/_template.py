@@ -1,7 +1,8 @@
 """The process that workers are forked from: torch imported and warmed, no suite, no solution and no secret in it.
 
 `python -m grading.sandbox._template FD MARK` reads requests from the socket FD: `fork` with a worker's socket attached,
-and `reap`. Forking takes a few milliseconds where a fresh interpreter takes seconds.
+`reap`, and `cells`, after which workers can run a notebook's cells. Forking takes a few milliseconds where a fresh
+interpreter takes seconds.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import os
 import socket
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import matplotlib.pyplot
@@ -21,6 +22,9 @@ import torch
 torch.set_num_threads(1)
 
 from . import _confine, _wire, _worker  # noqa: E402
+
+if TYPE_CHECKING:
+    from ._cells import Cells
 
 REQUEST_BYTES = 65_536
 READY = b"ready"
@@ -35,6 +39,7 @@ def main() -> None:
     # objects that exist now are never collected, so that children do not copy their pages by looking at them
     gc.freeze()
     readable = _confine.readable_paths()
+    cells: Cells | None = None
     control.send(READY)
     while True:
         try:
@@ -45,7 +50,10 @@ def main() -> None:
             return
         request = json.loads(text)
         if request["do"] == "fork":
-            _fork(control, request, files[0], readable)
+            _fork(control, request, files[0], readable, cells)
+        elif request["do"] == "cells":
+            cells, problem = _prepared()
+            control.send(json.dumps({"problem": problem}).encode())
         else:
             _, status, usage = os.wait4(request["pid"], 0)
             report = {"status": status, "seconds": usage.ru_utime + usage.ru_stime, "kilobytes": usage.ru_maxrss}
@@ -72,12 +80,27 @@ def warm() -> None:
     matplotlib.pyplot.close(figure)
 
 
-def _fork(control: socket.socket, request: dict[str, Any], connection: int, readable: list[str]) -> None:
+def _prepared() -> tuple[Cells | None, str]:
+    """A shell for the cells of notebooks, or why there is none."""
+    try:
+        from ._cells import Cells
+
+        cells = Cells()
+    except Exception as error:
+        return None, f"{type(error).__name__}: {error}"
+    gc.collect()
+    gc.freeze()
+    return cells, ""
+
+
+def _fork(
+    control: socket.socket, request: dict[str, Any], connection: int, readable: list[str], cells: Cells | None
+) -> None:
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         try:
-            _child(request, connection, readable, parent)
+            _child(request, connection, readable, parent, cells)
         finally:
             os._exit(EXIT_ENDED)
     os.close(connection)
@@ -86,7 +109,7 @@ def _fork(control: socket.socket, request: dict[str, Any], connection: int, read
     os.close(pidfd)
 
 
-def _child(request: dict[str, Any], connection: int, readable: list[str], parent: int) -> None:
+def _child(request: dict[str, Any], connection: int, readable: list[str], parent: int, cells: Cells | None) -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nothing, standard)
@@ -98,7 +121,10 @@ def _child(request: dict[str, Any], connection: int, readable: list[str], parent
     _wire.send(stream, {"layers": layers, "missing": missing})
     if missing:
         os._exit(EXIT_REFUSED)
-    _worker.Worker(stream).serve()
+    worker = _worker.Worker(stream)
+    if cells is not None:
+        worker.operations |= cells.operations(worker)
+    worker.serve()
 
 
 if __name__ == "__main__":

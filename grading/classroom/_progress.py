@@ -29,6 +29,9 @@ class Progress:
             left = f", about {max(1, round(seconds / 60))} min left" if self.done < self.total else ""
             print(f"goodinit: {self.done} of {self.total} graded{left}", file=sys.stderr, flush=True)
 
-    def close(self) -> None:
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         if self.bar is not None:
             self.bar.close()

@@ -132,45 +132,51 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THR
 
 
 class Queue:
-    """Grades jobs on `processes` judges; `setup` is what each of them is told first."""
+    """Grades jobs on `processes` judges, which wait for more until it is closed; `setup` is what each is told first."""
 
     def __init__(self, setup: dict[str, Any], work: Path, processes: int, seconds: float) -> None:
         self.setup, self.work, self.processes, self.seconds = setup, work, processes, seconds
         self.judges: list[_Judge] = []
         self.numbers = itertools.count()
 
+    def __enter__(self) -> Queue:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for judge in self.judges:
+            judge.kill()
+        self.judges = []
+
     def run(self, jobs: list[Job]) -> Iterator[Result]:
         """A result for every job, in the order in which they are done."""
         todo = deque((job, 1) for job in jobs)
         tries: dict[Entry, int] = {}
-        self.judges = [self._start() for _ in range(min(self.processes, len(jobs)))]
-        try:
-            while todo or any(judge.job for judge in self.judges):
-                for judge in self.judges:
-                    while todo and judge.job is None and judge.max_points is not None:
-                        job, tries[job.entry] = todo.popleft()
-                        taken = job.take()
-                        if taken.files:
-                            judge.give(job, taken)
-                        else:
-                            yield Result(job, taken, judge.max_points, [], {}, "")
-                if not todo and not any(judge.job for judge in self.judges):
-                    return
-                for judge, message in self._messages():
-                    if "cannot" in message:
-                        raise GradeError(message["cannot"])
-                    if "max_points" in message:
-                        judge.max_points, judge.deadline = message["max_points"], float("inf")
-                    elif "read" in message:
-                        judge.deadline = time.monotonic() + self.seconds
-                    elif "verdicts" in message:
-                        yield self._result(judge, message["verdicts"], message["review"], message["problem"])
-                        judge.clear()
-                    else:
-                        yield from self._lost(judge, message, todo, tries)
-        finally:
+        while len(self.judges) < min(self.processes, len(jobs)):
+            self.judges.append(self._start())
+        while todo or any(judge.job for judge in self.judges):
             for judge in self.judges:
-                judge.kill()
+                while todo and judge.job is None and judge.max_points is not None:
+                    job, tries[job.entry] = todo.popleft()
+                    taken = job.take()
+                    if taken.files:
+                        judge.give(job, taken)
+                    else:
+                        yield Result(job, taken, judge.max_points, [], {}, "")
+            if not todo and not any(judge.job for judge in self.judges):
+                return
+            for judge, message in self._messages():
+                if "cannot" in message:
+                    raise GradeError(message["cannot"])
+                if "max_points" in message:
+                    judge.max_points, judge.deadline = message["max_points"], float("inf")
+                elif "read" in message:
+                    judge.deadline = time.monotonic() + self.seconds
+                elif "verdicts" in message:
+                    result = self._result(judge, message["verdicts"], message["review"], message["problem"])
+                    judge.clear()
+                    yield result
+                else:
+                    yield from self._lost(judge, message, todo, tries)
 
     def _start(self) -> _Judge:
         return _Judge(self.setup, self.work / f"judge-{next(self.numbers)}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import re
 from collections.abc import Iterable
 from importlib import metadata
@@ -24,12 +23,15 @@ APART = ("tests", "trust", "cli")
 ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
 
 
+def course_files(course: Course) -> list[Path]:
+    """What a judge needs of the course: its description, its suites and its reference."""
+    return [course.root / "course.toml", *_files(course.root / "tests"), *_files(course.root / "solutions")]
+
+
 def kit_version(course: Course) -> str:
     """The version, and a hash of everything that a verdict or a page follows from: course, suites, reference, kit."""
     machinery = Path(__file__).parents[1]
-    files = [course.root / "course.toml"]
-    for folder in (course.root / "tests", course.root / "solutions", machinery):
-        files += [path for path in folder.rglob("*") if path.suffix in KINDS and path.is_file()]
+    files = [*course_files(course), *_files(machinery)]
     files = [path for path in files if not any(path.is_relative_to(machinery / room) for room in APART)]
     digest = hashlib.sha256()
     for path in sorted(files):
@@ -41,10 +43,8 @@ def kit_version(course: Course) -> str:
     return f"{metadata.version('goodinit')}+{digest.hexdigest()[:12]}"
 
 
-def seed_of(seed: int, entry: Entry) -> int:
-    """The seed of one submission, which does not depend on who else has handed in."""
-    digest = hashlib.sha256(f"{seed}/".encode() + os.fsencode(entry.student)).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.suffix in KINDS and path.is_file()]
 
 
 def head(entry: Entry, taken: Taken, seed: int, kit: str, options: dict[str, Any]) -> dict[str, Any]:

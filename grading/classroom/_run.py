@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grading.course import Course, Exercise
 
@@ -18,6 +19,9 @@ from ._pages import index, number, page
 from ._progress import Progress
 from ._queue import MARGIN_SECONDS, GradeError, Job, Queue
 
+if TYPE_CHECKING:
+    from ._cluster import Cluster
+
 SYNTHETIC = "synthetic"
 SEEDS = 2**31
 
@@ -26,15 +30,17 @@ SEEDS = 2**31
 class Options:
     """What is judged, and how: `data` is where the garments of the checks that train come from.
 
-    Without a `seed`, that of the run that is continued is used, else a fresh one.
+    Without a `seed`, that of the run that is continued is used, else a fresh one. With a `scheduler`, the address of a
+    Dask scheduler or a cluster object, judges work beside its workers. Without `jobs`, there are as many as cores.
     """
 
     exercises: tuple[Exercise, ...]
     seed: int | None
-    jobs: int
+    jobs: int | None = None
     slow: bool = True
     hints: bool = True
     data: str | None = None
+    scheduler: Any = None
 
     def public(self) -> dict[str, Any]:
         """What a record depends on, as it stands in the record: no path of this machine."""
@@ -103,22 +109,13 @@ class _Run:
     def grade(self, entries: Sequence[Entry]) -> None:
         if not entries:
             return
-        limits = self.course.limits
-        longest = limits.slow_check_seconds if self.options.slow else limits.check_seconds
-        setup = {
-            "root": str(self.course.root.resolve()),
-            "exercises": [exercise.id for exercise in self.options.exercises],
-            "slow": self.options.slow,
-            "hints": self.options.hints,
-            "data": _absolute(self.options.data),
-            # drawing the inputs of all checks pays where more than one submission is judged on them
-            "inputs_seed": self.seed if len(entries) > self.options.jobs else None,
-        }
-        seconds = limits.submission_seconds + longest + MARGIN_SECONDS
-        queue = Queue(setup, self.output.work.resolve(), self.options.jobs, seconds)
         jobs = [Job(entry, self.seed, partial(take, self.course, self.folder, entry)) for entry in entries]
-        progress = Progress(len(jobs))
-        try:
+        # drawing the inputs of all checks pays where more than one submission is judged on them
+        drawn = self.seed if len(jobs) > (self.options.jobs or cores()) else None
+        with (
+            judges(self.course, self.options, self.output.work, drawn) as queue,
+            Progress(len(jobs)) as progress,
+        ):
             for result in queue.run(jobs):
                 entry = result.job.entry
                 head = self._head(entry, result.taken)
@@ -126,8 +123,6 @@ class _Run:
                 self.output.put_record(entry, record)
                 self._keep(entry, record)
                 progress.step()
-        finally:
-            progress.close()
 
     def _keep(self, entry: Entry, record: dict[str, Any]) -> None:
         self.records[entry] = record
@@ -135,6 +130,38 @@ class _Run:
 
     def _head(self, entry: Entry, taken: Any) -> dict[str, Any]:
         return _record.head(entry, taken, self.seed, self.kit, self.options.public())
+
+
+def judges(course: Course, options: Options, work: Path, drawn: int | None) -> Queue | Cluster:
+    """Judges that `work` is a folder for, or that are beside the workers of a cluster.
+
+    They draw the inputs of all checks first for submissions with the seed `drawn`.
+    """
+    limits = course.limits
+    longest = limits.slow_check_seconds if options.slow else limits.check_seconds
+    setup = {
+        "root": str(course.root.resolve()),
+        "exercises": [exercise.id for exercise in options.exercises],
+        "slow": options.slow,
+        "hints": options.hints,
+        "data": _absolute(options.data),
+        "inputs_seed": drawn,
+    }
+    seconds = limits.submission_seconds + longest + MARGIN_SECONDS
+    if options.scheduler is None:
+        return Queue(setup, work.resolve(), options.jobs or cores(), seconds)
+    try:
+        from ._cluster import Cluster
+    except ModuleNotFoundError as error:
+        raise GradeError(
+            f"grading on a cluster takes Dask ({error.name} is missing): pip install 'goodinit[cluster]'"
+        ) from None
+    return Cluster(options.scheduler, course, setup, seconds, options.jobs)
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_places(folder: Path, out: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -14,18 +13,19 @@ from grading.sandbox import Sandbox
 
 def run(course: Course, args: argparse.Namespace) -> int:
     """Grades, and returns 0 when all could be, 1 when a submission has a problem, 130 when it was interrupted."""
-    Sandbox(course).close()  # says so where this machine has no wall
-    jobs = _cores() if args.jobs is None else args.jobs
-    if jobs < 1:
-        raise GradeError(f"--jobs takes a whole number of 1 or more, not {jobs}")
+    if args.scheduler is None:
+        Sandbox(course).close()  # says so where this machine has no wall
+    if args.jobs is not None and args.jobs < 1:
+        raise GradeError(f"--jobs takes a whole number of 1 or more, not {args.jobs}")
     chosen = {exercise.id for target in args.unit or () for exercise in course.resolve(target)}
     options = Options(
         exercises=tuple(exercise for name, exercise in course.exercises.items() if not chosen or name in chosen),
         seed=args.seed,
-        jobs=jobs,
+        jobs=args.jobs,
         slow=not args.fast,
         hints=args.hints == "yes",
         data=args.data,
+        scheduler=args.scheduler,
     )
     done = grade(course, Path(args.folder), Path(args.out), options)
     graded = done.graded + done.kept
@@ -38,8 +38,3 @@ def run(course: Course, args: argparse.Namespace) -> int:
         print(f"{done.problems} could not be graded in full; the last column of {done.table} says why")
     print(f"Same numbers again: goodinit grade --seed {done.seed}")
     return 1 if done.problems else 0
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

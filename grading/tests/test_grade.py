@@ -386,7 +386,8 @@ def test_a_judge_that_dies_or_hangs_is_replaced(
 
     bad, good = find(tmp_path / "in")
     jobs = [Job(bad, 1, lambda: taking(True, bad)), Job(good, 1, lambda: taking(False, good))]
-    results = {result.job.entry: result for result in queue.run(jobs)}
+    with queue:
+        results = {result.job.entry: result for result in queue.run(jobs)}
     assert results[bad].problem == f"{LOST}: it took too long to read or to judge"
     assert not results[good].problem
     assert {verdict["verdict"] for verdict in results[good].verdicts} == {"passed"}

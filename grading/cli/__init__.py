@@ -135,6 +135,9 @@ def _grade(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="a folder, .py file or notebook per student directly in it")
     parser.add_argument("--out", metavar="OUT", required=True, help="where records, pages and grades.csv are written")
     parser.add_argument("--jobs", metavar="N", type=int, help="submissions at once; as many as cores unless given")
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="grade on the workers of this Dask scheduler, such as tcp://head:8786"
+    )
     parser.add_argument("--seed", type=int, help="draw the same numbers as an earlier run")
     parser.add_argument(
         "--unit", metavar="TARGET", nargs="+", action="extend", help="these units or exercises only; all when left out"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from grading.course import load
+from grading.course import Course, load
 from grading.data import DataError, fashion_mnist, find_source
 from grading.judge import Judge
 from grading.subject import read_sources
@@ -83,11 +83,15 @@ def _wrong_answer(root: Path, runs: int) -> list[Row]:
     ]
 
 
-def _norms(root: Path, runs: int) -> list[Row]:
-    """The reference's BatchNorm against PyTorch's, forward and backward on a capstone batch."""
+def _on_the_reference(root: Path) -> tuple[Course, Judge]:
     course = load(root)
     sources = read_sources(course, root / "solutions")
-    judge = Judge(course, sources, sources, 1)
+    return course, Judge(course, sources, sources, 1)
+
+
+def _norms(root: Path, runs: int) -> list[Row]:
+    """The reference's BatchNorm against PyTorch's, forward and backward on a capstone batch."""
+    course, judge = _on_the_reference(root)
     norm = judge.subject.exercise(course.exercises["batch_norm"])
     x = torch.randn(256, 16, 14, 14, requires_grad=True)
 
@@ -108,9 +112,7 @@ def _norms(root: Path, runs: int) -> list[Row]:
 
 def _loading(root: Path, runs: int) -> list[Row]:
     """An epoch's loading and an epoch's training in the capstone."""
-    course = load(root)
-    sources = read_sources(course, root / "solutions")
-    judge = Judge(course, sources, sources, 1)
+    course, judge = _on_the_reference(root)
     pieces = judge.subject.pieces(course.exercises["train"])
     try:
         data = find_source(None).label

@@ -103,7 +103,11 @@ def with_bug(course: Course, reference: Sources, bug: Bug, *, prove: bool = True
         lines[first - 1 : last] = [text.replace(bug.find, bug.put)]
     text = "".join(lines)
     try:
-        changed = source.parsed(text) if prove else _reparsed(source, exercise, text)
+        changed = (
+            source.parsed(text)
+            if prove
+            else _reparsed(source, exercise, text, bug.put.count("\n") - bug.find.count("\n"))
+        )
     except SyntaxError as error:
         raise BankError(f"bug {bug.name!r} of {bug.exercise} is no Python: {error.msg}") from None
     if prove and ast.dump(changed.tree) == ast.dump(source.tree):
@@ -111,12 +115,10 @@ def with_bug(course: Course, reference: Sources, bug: Bug, *, prove: bool = True
     return replace(reference, units={**reference.units, exercise.unit: changed})
 
 
-def _reparsed(source: Source, exercise: Exercise, text: str) -> Source:
-    """What `source.parsed(text)` gives when only this exercise differs: a tenth of the work, for a diagnosis."""
+def _reparsed(source: Source, exercise: Exercise, text: str, grown: int) -> Source:
+    """What `source.parsed(text)` gives when only this exercise differs, by `grown` lines: a tenth of the work."""
     node, body = source.definitions[exercise.symbol], source.tree.body
     index = body.index(node)
-    before = source.path.read_text(encoding="utf-8")
-    grown = text.count("\n") - before.count("\n")
     first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
     own = text.splitlines(keepends=True)[first - 1 : (node.end_lineno or first) + grown]
     new = source.parsed("\n" * (first - 1) + "".join(own)).tree.body

@@ -37,7 +37,7 @@ DIAGNOSIS_SECONDS = 60.0
 
 
 class _Watched(Sandbox):
-    """Remembers that it failed: a judge would take its exception for one of the student's code."""
+    """Remembers that it failed: what could not be judged then is judged again by the next run."""
 
     problem = ""
 

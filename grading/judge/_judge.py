@@ -29,6 +29,8 @@ from grading.subject import (
     SubjectError,
     TimeExpired,
     preserved_state,
+    same_tensor,
+    tensors_in,
     time_limit,
 )
 from grading.verdict import (
@@ -547,27 +549,10 @@ class _Shrinking:
 def _expect_untouched(given: dict[str, Any], before: dict[str, Any]) -> None:
     """No exercise may change what it is handed, also where a check computes what it expects from it afterwards."""
     for name, value in given.items():
-        pairs = zip(_tensors(value), _tensors(before[name]), strict=True)
-        if not all(_untouched(one, other) for one, other in pairs):
+        pairs = zip(tensors_in(value), tensors_in(before[name]), strict=True)
+        if not all(same_tensor(one, other) for one, other in pairs):
             call = f"{name} after the call: an exercise leaves its inputs as they are;"
             raise Mismatch(call, value, before[name])
-
-
-def _untouched(one: torch.Tensor, other: torch.Tensor) -> bool:
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    return torch.equal(one, other) or bool(((one == other) | (one.isnan() & other.isnan())).all())
-
-
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _tensors(item)
 
 
 def _identity(value: Any) -> str:

@@ -36,12 +36,12 @@ from grading.subject import (
     Subject,
     SubjectDied,
     TimeExpired,
+    tensors_in,
 )
 
 from ._confine import Limits, explain, platform_problem
 from ._outer import outer_wall
 from ._wire import MEGABYTE, Closed, Decoder, Encoder, Late, WireError, bounded, receive, send
-from ._worker import tensors_in
 
 REPLY_BYTES = 65_536
 # a module can need others, and no more than there are

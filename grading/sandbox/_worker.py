@@ -12,7 +12,7 @@ import os
 import random
 import socket
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from itertools import count, islice
 from types import CodeType, FunctionType
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from grading.subject import Gone, ModuleCode, Opened, Package, preserved_state, unavailable
+from grading.subject import Gone, ModuleCode, Opened, Package, preserved_state, same_tensor, tensors_in, unavailable
 
 from ._wire import MAX_HEADER, Closed, Decoder, Encoder, WireError, receive, send
 
@@ -32,7 +32,7 @@ MAX_TEXT = 4_000
 MAX_BUFFERS = 1 << 32
 EXIT_ON_CLOSED = 0
 
-_equal, _clone = torch.equal, torch.clone
+_clone = torch.clone
 
 
 class _RemoteModules:
@@ -195,27 +195,9 @@ class _Answer:
         changed = [
             [number, encode(tensor.detach())]
             for number, (tensor, before) in enumerate(zip(self.given, self.before, strict=True))
-            if not _same(tensor.detach(), before)
+            if not same_tensor(tensor.detach(), before)
         ]
         return {"value": encode(self.value), "changed": changed, "graph": self.graph}
-
-
-def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    return _equal(one, other) or bool(((one == other) | ((one != one) & (other != other))).all())
-
-
-def tensors_in(value: Any) -> Iterator[torch.Tensor]:
-    """The tensors in nested lists, tuples and dicts, in order."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from tensors_in(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from tensors_in(item)
 
 
 def _function(shipped: dict[str, Any]) -> FunctionType:

@@ -6,6 +6,7 @@ from ._guard import TimeExpired, preserved_state, time_limit
 from ._local import KitFailure, Opening, Subject, SubjectDied, SubjectError
 from ._package import Gone, ModuleCode, Opened, Package, Parameter
 from ._sources import Broken, ImplError, Source, Sources, definitions, read_source, read_sources
+from ._tensors import same_tensor, tensors_in
 
 __all__ = [
     "Broken",
@@ -30,6 +31,8 @@ __all__ = [
     "read_source",
     "read_sources",
     "review",
+    "same_tensor",
+    "tensors_in",
     "time_limit",
     "unavailable",
 ]

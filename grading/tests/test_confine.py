@@ -34,6 +34,7 @@ from grading.sandbox import _confine
 from grading.sandbox._confine import Limits, confine, explain, missing, platform_problem, probe, readable_paths
 
 from .conftest import ROOT
+from .decoys import Trace, arrivals, traces
 
 NOBODY = 65534
 WORKER = 61_234
@@ -63,28 +64,11 @@ class Scene:
     def secret(self) -> Path:
         return self.folder / "secret.txt"
 
-    def traces(self) -> dict[str, tuple[int, int, bytes]]:
-        """Everything in the planted folder: modes, times, contents."""
-        return {
-            str(path.relative_to(self.folder)): (
-                path.lstat().st_mode,
-                path.lstat().st_mtime_ns,
-                path.read_bytes() if path.is_file() else b"",
-            )
-            for path in sorted(self.folder.rglob("*"))
-        }
+    def traces(self) -> dict[str, Trace]:
+        return traces(self.folder)
 
     def arrivals(self) -> list[str]:
-        """The listeners that something has reached since the last call."""
-        reached = []
-        for name, listener in self.listeners.items():
-            while select.select([listener], [], [], 0)[0]:
-                reached.append(name)
-                if listener.type == socket.SOCK_DGRAM:
-                    listener.recv(100)
-                else:
-                    listener.accept()[0].close()
-        return reached
+        return arrivals(self.listeners)
 
 
 @dataclass

@@ -42,6 +42,7 @@ from grading.subject import Composition, ImplError, Source, Sources, Subject, re
 from grading.verdict import KIT_ERROR, PASSED, WRONG, Verdict, exercise_verdict
 
 from .conftest import ROOT
+from .decoys import Trace, arrivals, traces
 
 NOBODY = 65534
 SECRET = "the answers of next year"
@@ -277,28 +278,11 @@ class Scene:
         assert ending.points > 0, (ending.found, ending.printed[-500:])
         return ending
 
-    def traces(self) -> dict[str, tuple[int, int, bytes]]:
-        """Everything in the planted folder: modes, times, contents."""
-        return {
-            str(path.relative_to(self.planted)): (
-                path.lstat().st_mode,
-                path.lstat().st_mtime_ns,
-                path.read_bytes() if path.is_file() else b"",
-            )
-            for path in sorted(self.planted.rglob("*"))
-        }
+    def traces(self) -> dict[str, Trace]:
+        return traces(self.planted)
 
     def arrivals(self) -> list[str]:
-        """The listeners that something has reached since the last call."""
-        reached = []
-        for name, listener in self.listeners.items():
-            while select.select([listener], [], [], 0)[0]:
-                reached.append(name)
-                if listener.type == socket.SOCK_DGRAM:
-                    listener.recv(100)
-                else:
-                    listener.accept()[0].close()
-        return reached
+        return arrivals(self.listeners)
 
 
 def leftovers(sandbox: Recorded) -> list[str]:

@@ -74,26 +74,35 @@ def run_table(workshop: Workshop, args: argparse.Namespace, setting: Setting) ->
     table.add_column("row", overflow="fold")
     table.add_column("lesson")
     table.add_column("here")
-    records = []
-    with Console(stderr=True).status("reading images") as status:
-        for number, row in enumerate(_rows(), start=1):
-            status.update(f"row {number}: {row.name}")
-            start = time.perf_counter()
-            record: dict[str, Any] = {"row": row.name, "lesson": row.lesson, "accuracies": []}
-            try:
-                with workshop.student_code():
-                    record["accuracies"] = bench.run(row)
-                here = "; ".join(f"{value:.3f}" for value in record["accuracies"])
-            except TrainError as error:
-                here = f"not written yet: {error.unwritten}" if error.unwritten else str(error)
-                record["problem"] = here
-            record["seconds"] = time.perf_counter() - start
-            records.append(record)
-            table.add_row(row.name, row.lesson, here)
-    console.print(table, highlight=False, markup=False)
-    setting.write("table.json", {"data": setting.source.label, "seed": setting.seed, "rows": records})
-    print(f"on {setting.source.label}; table.json is in {setting.folder}")
+    records: list[dict[str, Any]] = []
+    try:
+        with Console(stderr=True).status("reading images") as status:
+            for number, row in enumerate(_rows(), start=1):
+                status.update(f"row {number}: {row.name}")
+                record = _measured(bench, workshop, row)
+                records.append(record)
+                table.add_row(row.name, row.lesson, record["here"])
+                # whole after every row: it takes minutes, and may be stopped
+                setting.write("table.json", {"data": setting.source.label, "seed": setting.seed, "rows": records})
+    finally:
+        console.print(table, highlight=False, markup=False)
+        print(f"on {setting.source.label}; table.json is in {setting.folder}")
     return 0
+
+
+def _measured(bench: Bench, workshop: Workshop, row: Row) -> dict[str, Any]:
+    """A row with what was reached here, or why that could not be measured."""
+    start = time.perf_counter()
+    record: dict[str, Any] = {"row": row.name, "lesson": row.lesson, "accuracies": []}
+    try:
+        with workshop.student_code():
+            record["accuracies"] = bench.run(row)
+        record["here"] = "; ".join(f"{value:.3f}" for value in record["accuracies"])
+    except TrainError as error:
+        record["here"] = f"not written yet: {error.unwritten}" if error.unwritten else str(error)
+        record["problem"] = record["here"]
+    record["seconds"] = time.perf_counter() - start
+    return record
 
 
 class Bench:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -33,6 +36,12 @@ class Check:
     share: float
     function: Callable[..., None]
     fixtures: tuple[str, ...]
+    hidden: bool = False
+
+    @property
+    def title(self) -> str:
+        """The first sentence of the docstring."""
+        return re.split(r"(?<=[.!?])\s", self.sentence, maxsplit=1)[0]
 
     @property
     def drawn(self) -> bool:
@@ -55,19 +64,50 @@ def load_suite(course: Course, unit: Unit) -> ModuleType:
     return importlib.import_module(course.suite_file(unit).stem)
 
 
-def checks_of(course: Course, unit: Unit, suite: ModuleType) -> list[Check]:
+def load_hidden_suite(folder: Path, unit: Unit) -> ModuleType | None:
+    """Imports the suite of a unit from an instructor's private folder; None where it has none.
+
+    Raises SuiteError where there is no such folder, or the suite cannot be imported.
+    """
+    path = folder / unit.suite
+    if not folder.is_dir():
+        raise SuiteError(f"there is no folder {folder} with hidden checks")
+    if not path.is_file():
+        return None
+    name = f"hidden_{path.stem}"
+    if getattr(sys.modules.get(name), "__file__", None) == str(path):
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None, "a .py file has a loader"
+    suite = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(suite)
+    except Exception as error:
+        del sys.modules[name]
+        raise SuiteError(f"{path} cannot be imported: {type(error).__name__}: {error}") from None
+    return suite
+
+
+def checks_of(course: Course, unit: Unit, suite: ModuleType, hidden: ModuleType | None = None) -> list[Check]:
     """The checks of a suite in the order of the course, then of the file, each with its share of the points.
 
+    Those of a `hidden` suite come after the others of their exercise, and share its points with them.
     Raises SuiteError where a test function does not say which exercise it judges, or says it of none here.
     """
-    found = []
-    for name, function in vars(suite).items():
-        if name.startswith("test_") and callable(function) and function.__module__ == suite.__name__:
-            found.append(_check(course, unit, name, function))
+    found = _checks_in(unit, suite, f"tests/{unit.suite}")
+    if hidden is not None:
+        secret = _checks_in(unit, hidden, str(hidden.__file__))
+        twice = {entry["name"] for entry in found} & {entry["name"] for entry in secret}
+        if twice:
+            raise SuiteError(
+                f"{hidden.__file__} has checks that tests/{unit.suite} has too: {', '.join(sorted(twice))}"
+            )
+        found += [{**entry, "hidden": True} for entry in secret]
     by_exercise: dict[str, float] = {}
     for entry in found:
         by_exercise[entry["exercise"]] = by_exercise.get(entry["exercise"], 0.0) + entry["weight"]
-    missing = [exercise.id for exercise in unit.exercises if exercise.id not in by_exercise]
+    public = {entry["exercise"] for entry in found if "hidden" not in entry}
+    missing = [exercise.id for exercise in unit.exercises if exercise.id not in public]
     if missing:
         raise SuiteError(f"tests/{unit.suite} has no check for {', '.join(missing)}")
     order = [exercise.id for exercise in unit.exercises]
@@ -80,8 +120,15 @@ def checks_of(course: Course, unit: Unit, suite: ModuleType) -> list[Check]:
     ]
 
 
-def _check(course: Course, unit: Unit, name: str, function: Any) -> dict[str, Any]:
-    where = f"tests/{unit.suite}::{name}"
+def _checks_in(unit: Unit, suite: ModuleType, where: str) -> list[dict[str, Any]]:
+    return [
+        _check(unit, name, function, f"{where}::{name}")
+        for name, function in vars(suite).items()
+        if name.startswith("test_") and callable(function) and function.__module__ == suite.__name__
+    ]
+
+
+def _check(unit: Unit, name: str, function: Any, where: str) -> dict[str, Any]:
     parameters = inspect.signature(function).parameters
     here = [exercise.id for exercise in unit.exercises if exercise.id in parameters]
     if len(here) != 1:

@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -48,7 +49,7 @@ from grading.verdict import (
     show,
 )
 
-from ._checks import Check, checks_of, load_suite
+from ._checks import Check, checks_of, load_hidden_suite, load_suite
 
 EXAMPLES = 25
 # enough inputs to tell two bugs apart, few enough to replay within half a second
@@ -115,8 +116,8 @@ class Judge:
     `seed` fixes every number that is drawn. `garments` is what the fixture of that name hands to the checks that
     train: an object with the data, or a function that makes it. `hints` counts those already given by exercise.
     `subject` is where the code of `sources` runs: in this process unless given. `inputs` are what `drawn` gave for
-    checks with the same seed, where many subjects are judged. A failing check may be diagnosed for
-    `diagnosis_seconds`, and is not with 0.
+    checks with the same seed, where many subjects are judged. `hidden` is a folder of private suites. A failing check
+    may be diagnosed for `diagnosis_seconds`, and is not with 0.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Judge:
         hints: Mapping[str, int] | None = None,
         subject: Subject | None = None,
         inputs: Mapping[str, list[dict[str, Any]]] | None = None,
+        hidden: Path | None = None,
         diagnosis_seconds: float = DIAGNOSIS_SECONDS,
     ) -> None:
         self.course = course
@@ -142,6 +144,7 @@ class Judge:
         self.seconds = seconds
         self.hints = hints or {}
         self.inputs = inputs or {}
+        self.hidden = hidden
         self.diagnosis_seconds = diagnosis_seconds
         self.verdicts: dict[str, Verdict] = {}
         self._checks: dict[str, list[Check]] = {}
@@ -158,7 +161,8 @@ class Judge:
         """All checks of one exercise."""
         unit = self.course.unit_of(exercise)
         if unit.id not in self._checks:
-            self._checks[unit.id] = checks_of(self.course, unit, load_suite(self.course, unit))
+            hidden = load_hidden_suite(self.hidden, unit) if self.hidden else None
+            self._checks[unit.id] = checks_of(self.course, unit, load_suite(self.course, unit), hidden)
         return [check for check in self._checks[unit.id] if check.exercise == exercise]
 
     def check_named(self, unit: str, name: str) -> Check:
@@ -204,9 +208,9 @@ class Judge:
         return inputs
 
     def passed(self, exercise: str) -> bool:
-        """Whether the checks of an exercise that do not train all pass; they are run where that is not known yet."""
+        """Whether the public checks of an exercise that do not train all pass; they are run if that is not known."""
         for check in self.checks(exercise):
-            if not check.slow:
+            if not check.slow and not check.hidden:
                 self.resolve(check)
                 if self.run(check).verdict != PASSED:
                     return False
@@ -270,6 +274,9 @@ class Judge:
         """Decides and records the verdict of a check from how its run ended."""
         exercise = self.course.exercises[check.exercise]
         verdict, message, details, bug = self._decide(check, error)
+        if check.hidden:
+            # inputs and tracebacks of a hidden check would tell what it does
+            message, details, bug = check.title, "", None
         record = Verdict(
             unit=check.unit,
             exercise=check.exercise,
@@ -282,6 +289,7 @@ class Judge:
             details=clean(details),
             borrowed=self.subject.borrowed(exercise, self._passed_prerequisites(exercise)),
             seed=self.seed,
+            hidden=check.hidden,
         )
         self.verdicts[check.name] = record
         return record
@@ -482,7 +490,7 @@ class Judge:
     def _diagnosis(self, check: Check) -> Diagnosis | None:
         """The known misunderstanding that explains why a check failed."""
         runs = self._runs.get(check.name)
-        if self.reference is None or check.slow or not runs or not self.diagnosis_seconds:
+        if self.reference is None or check.slow or check.hidden or not runs or not self.diagnosis_seconds:
             return None
 
         def again(subject: Subject, drawn: dict[str, Any]) -> Run:

@@ -23,7 +23,8 @@ class Verdict:
 
     `message` is the sentence a person reads first; `details` are the lines below it (what was called, what came
     back, what was expected, how to replay). `bug` names the known misunderstanding, where one matches.
-    `points` and `max_points` are this check's share of its exercise's points.
+    `points` and `max_points` are this check's share of its exercise's points. Of a `hidden` check, the message is its
+    title, and there are no details.
     """
 
     unit: str
@@ -37,6 +38,7 @@ class Verdict:
     details: str = ""
     borrowed: tuple[str, ...] = ()
     seed: int = 0
+    hidden: bool = False
 
     def public(self) -> dict[str, Any]:
         """The fields of one line of `goodinit check --json`."""

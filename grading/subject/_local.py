@@ -113,6 +113,8 @@ class Subject:
         if isinstance(source, Broken):
             raise SubjectError(f"{source.where}: {source.problem}")
         if source is None or not source.defines(exercise):
+            if source is not None and exercise.symbol in source.broken:
+                raise SubjectError(source.broken[exercise.symbol])
             raise SubjectError(f"`{exercise.symbol}` is not defined", started=False)
         return source
 

@@ -6,11 +6,13 @@ import ast
 import linecache
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from grading.course import Course, Exercise, Unit
+
+from ._cells import Cells, joined
 
 MAX_BYTES = 4_000_000
 
@@ -29,7 +31,10 @@ class Broken:
 
 @dataclass(frozen=True)
 class Source:
-    """One module of a submission."""
+    """One module of a submission; of a notebook, the definitions in its `cells` and what those need.
+
+    `broken` has what is wrong with the cell that would have defined a name.
+    """
 
     name: str
     path: Path
@@ -38,13 +43,16 @@ class Source:
     cells: tuple[int, ...] = ()
     units: frozenset[str] = frozenset()
     definitions: dict[str, ast.stmt] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    broken: dict[str, str] = field(default_factory=dict)
 
     def where(self, line: int) -> str:
         """`exercises/u1_statistics.py:31`, or the cell and its line in a notebook."""
         if not self.cells:
             return f"{self.shown_path}:{line}"
         cell = sum(first <= line for first in self.cells)
-        return f"{self.shown_path}, cell {cell}, line {line - self.cells[cell - 1] + 1}"
+        label = self.labels[cell - 1] if self.labels else f"{self.shown_path}, cell {cell}"
+        return f"{label}, line {line - self.cells[cell - 1] + 1}"
 
     def parsed(self, text: str) -> Source:
         """The same module with another text; raises SyntaxError for one that is no Python."""
@@ -113,38 +121,50 @@ def _read(path: Path, name: str, course: Course) -> Source | Broken:
     try:
         if path.stat().st_size > MAX_BYTES:
             return Broken(f"the file is larger than {MAX_BYTES // 1_000_000} MB", shown)
-        text, cells = _notebook(path) if path.suffix == ".ipynb" else (path.read_text(encoding="utf-8-sig"), ())
+        if path.suffix == ".ipynb":
+            return source_of_cells(course, name, path, _code_cells(path), shown=shown)
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error) or type(error).__name__
         return Broken(f"the file cannot be read: {reason}", shown)
-    source = Source(name, path, shown, ast.Module([], []), cells, frozenset(course.by_unit))
+    source = Source(name, path, shown, ast.Module([], []), units=frozenset(course.by_unit))
     try:
         compile(text, str(path), "exec", dont_inherit=True)
-        found = source.parsed(text)
+        return source.parsed(text)
     except SyntaxError as error:
         place = source.where(error.lineno or 1)
         line = (error.text or "").strip()
         return Broken(f"SyntaxError: {error.msg}" + (f", in `{line}`" if line else ""), place)
     except (ValueError, RecursionError, MemoryError) as error:
         return Broken(f"the file is no readable Python: {error or type(error).__name__}", shown)
-    if cells:
-        linecache.cache[str(path)] = (len(text), None, text.splitlines(keepends=True), str(path))
-    return found
 
 
-def _notebook(path: Path) -> tuple[str, tuple[int, ...]]:
-    """The code of a notebook as one text, magics and shell commands commented out, and each cell's first line."""
+def source_of_cells(
+    course: Course, name: str, path: Path, cells: Sequence[str], *, shown: str = "", labels: Sequence[str] = ()
+) -> Source:
+    """The module `name` that the cells of a notebook make; an error in one of them is said to be in its label."""
+    found = joined(cells)
+    exercises = course.by_unit[name].exercises if name in course.by_unit else course.exercises.values()
+    units = frozenset(course.by_unit)
+    tree = _Imports(units).visit(found.tree({exercise.symbol for exercise in exercises}))
+    linecache.cache[str(path)] = (len(found.text), None, found.text.splitlines(keepends=True), str(path))
+    source = Source(name, path, shown, tree, tuple(found.first), units, definitions(tree), tuple(labels))
+    return replace(source, broken=_broken(source, found))
+
+
+def _broken(source: Source, cells: Cells) -> dict[str, str]:
+    names = {name: place for name, place in cells.broken.items() if name not in source.definitions}
+    return {name: f"{source.where(line)}: {problem}" for name, (line, problem) in names.items()}
+
+
+def _code_cells(path: Path) -> list[str]:
     import nbformat
-    from jupytext.magics import comment_magic
 
-    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-    lines: list[str] = []
-    cells: list[int] = []
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cells.append(len(lines) + 1)
-            lines += comment_magic(cell.source.splitlines() or [""])
-    return "\n".join(lines) + "\n", tuple(cells)
+    try:
+        notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+        return [str(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
+    except (AttributeError, KeyError, TypeError):
+        raise ValueError("it is no notebook") from None
 
 
 def _shown(path: Path, root: Path) -> str:

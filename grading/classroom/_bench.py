@@ -28,9 +28,11 @@ torch.set_num_threads(1)
 from grading.course import Course, Exercise, load  # noqa: E402
 from grading.data import DataError, garments  # noqa: E402
 from grading.judge import Judge, SuiteError, load_suite  # noqa: E402
-from grading.sandbox import RemoteSubject, Sandbox, SandboxError  # noqa: E402
-from grading.subject import Broken, Source, Sources, read_sources, review  # noqa: E402
-from grading.verdict import Verdict, clean  # noqa: E402
+from grading.sandbox import CellLimits, CellSandbox, RemoteSubject, Sandbox, SandboxError, run_cells  # noqa: E402
+from grading.subject import Broken, Composition, Source, Sources, read_sources, review  # noqa: E402
+from grading.verdict import PASSED, clean  # noqa: E402
+
+from ._shown import code_cells, readable  # noqa: E402
 
 PR_SET_PDEATHSIG = 1
 DIAGNOSIS_SECONDS = 60.0
@@ -49,6 +51,10 @@ class _Watched(Sandbox):
             raise
 
 
+class _WatchedCells(_Watched, CellSandbox):
+    pass
+
+
 class Bench:
     """Everything that is the same for all submissions."""
 
@@ -61,7 +67,9 @@ class Bench:
         self.reference = read_sources(self.course, self.course.root / "solutions")
         # a hint is given until all have been
         self.hints = {} if setup["hints"] else dict.fromkeys(self.course.exercises, sys.maxsize)
-        self.sandbox = _Watched(self.course)
+        self.hidden = Path(setup["hidden"]) if setup.get("hidden") else None
+        self.cell_limits = CellLimits(**setup["cells"]) if setup.get("cells") else None
+        self.sandbox = _WatchedCells(self.course) if self.cell_limits else _Watched(self.course)
         self.sandbox.fork().kill()
         self.max_points = self._warm()
         self.inputs_seed: int | None = setup.get("inputs_seed")
@@ -77,7 +85,7 @@ class Bench:
 
     def _warm(self) -> dict[str, float]:
         """The points of each exercise; runs one check of each unit, for what sets itself up on first use."""
-        self._judge = Judge(self.course, self.reference, self.reference, 0)
+        self._judge = Judge(self.course, self.reference, self.reference, 0, hidden=self.hidden)
         for unit in dict.fromkeys(exercise.unit for exercise in self.exercises):
             checks = self._judge.checks(self.course.by_unit[unit].exercises[-1].id)
             for check in [check for check in checks if not check.slow][:1]:
@@ -86,7 +94,7 @@ class Bench:
 
     def _drawn(self, seed: int) -> dict[str, list[dict[str, Any]]]:
         """The inputs of all checks, which are the same for all submissions with this seed: drawn once, not by each."""
-        judge = Judge(self.course, self.reference, self.reference, seed)
+        judge = Judge(self.course, self.reference, self.reference, seed, hidden=self.hidden)
         checks = [check for exercise in self.exercises for check in self._checks(exercise, judge)]
         return {check.name: judge.drawn(check) for check in checks if check.drawn}
 
@@ -107,17 +115,20 @@ class Bench:
             hints=self.hints,
             subject=subject,
             inputs=self.inputs if seed == self.inputs_seed else None,
+            hidden=self.hidden,
             # a record must not depend on how fast the machine is
             diagnosis_seconds=DIAGNOSIS_SECONDS,
         )
-        verdicts: list[Verdict] = []
         late = False
-        for exercise in self.exercises:
-            for check in self._checks(exercise, judge):
-                late = late or time.monotonic() > until
-                if not late:
-                    verdicts.append(judge.run(check))
+        checks = [check for exercise in self.exercises for check in self._checks(exercise, judge)]
+        # hidden ones last: code that remembers their inputs has no public check left whose message could tell them
+        for check in sorted(checks, key=lambda check: check.hidden):
+            late = late or time.monotonic() > until
+            if not late:
+                judge.run(check)
+        verdicts = [judge.verdicts[check.name] for check in checks if check.name in judge.verdicts]
         judge.close()
+        cells = self._cells(self.cell_limits, sources, judge, path, seed) if self.cell_limits else []
         if self.sandbox.problem:
             return {"failed": self.sandbox.problem}
         if late:
@@ -127,7 +138,28 @@ class Bench:
             "verdicts": [verdict.to_dict() for verdict in verdicts],
             "review": notes,
             "problem": "; ".join(problems),
+            "cells": cells,
         }
+
+    def _cells(
+        self, limits: CellLimits, sources: Sources, judge: Judge, path: Path, seed: int
+    ) -> list[list[dict[str, Any]]]:
+        """What each code cell of the notebook shows that the exercises are in.
+
+        Its relative imports find the student's other units, with the reference of what the exercises build on and has
+        not passed.
+        """
+        assert isinstance(self.sandbox, CellSandbox), "it was made for cells"
+        unit = self.exercises[0].unit
+        closure = {name for exercise in self.exercises for name in self.course.prerequisites(exercise.id)}
+        lent = tuple(
+            name
+            for name in self.course.exercises
+            if name in closure and self.course.exercises[name].unit != unit and judge.progress(name) != PASSED
+        )
+        composition = Composition(self.course, sources, self.reference, lent, self.exercises[-1], sparing=True)
+        found = run_cells(self.sandbox, composition, code_cells(path / f"{unit}.ipynb"), limits, seed)
+        return [[readable(output) for output in outputs] for outputs in found]
 
     def _garments(self) -> Any:
         return self.garments

@@ -13,7 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -49,7 +49,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """What was found on one submission: verdicts, review and problem, or why it could not be graded."""
+    """What was found on one submission: verdicts, review and problem, or why it could not be graded.
+
+    `cells` has the outputs of each code cell, where those of a notebook were run.
+    """
 
     job: Job
     taken: Taken
@@ -57,6 +60,7 @@ class Result:
     verdicts: list[dict[str, Any]]
     review: dict[str, list[str]]
     problem: str
+    cells: list[list[dict[str, Any]]] = field(default_factory=list)
 
 
 class _Judge:
@@ -172,7 +176,7 @@ class Queue:
                 elif "read" in message:
                     judge.deadline = time.monotonic() + self.seconds
                 elif "verdicts" in message:
-                    result = self._result(judge, message["verdicts"], message["review"], message["problem"])
+                    result = self._result(judge, **message)
                     judge.clear()
                     yield result
                 else:
@@ -205,13 +209,15 @@ class Queue:
             todo.append((job, tries[job.entry] + 1))
         else:
             reason = next(iter(message.values()))
-            yield self._result(judge, [], {}, f"{LOST}: {reason}")
+            yield self._result(judge, [], {}, f"{LOST}: {reason}", [])
         judge.kill()
         self.judges.remove(judge)
         if todo:
             self.judges.append(self._start())
 
     @staticmethod
-    def _result(judge: _Judge, verdicts: list[Any], review: dict[str, list[str]], problem: str) -> Result:
+    def _result(
+        judge: _Judge, verdicts: list[Any], review: dict[str, list[str]], problem: str, cells: list[Any]
+    ) -> Result:
         assert judge.job is not None and judge.max_points is not None, "it was given a job when it was ready"
-        return Result(judge.job, judge.taken, judge.max_points, verdicts, review, problem)
+        return Result(judge.job, judge.taken, judge.max_points, verdicts, review, problem, cells)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grading.course import Course, Exercise
+from grading.sandbox import CellLimits
 
 from . import _record
 from ._entries import Entry, find, take
@@ -32,6 +34,7 @@ class Options:
 
     Without a `seed`, that of the run that is continued is used, else a fresh one. With a `scheduler`, the address of a
     Dask scheduler or a cluster object, judges work beside its workers. Without `jobs`, there are as many as cores.
+    `hidden` is a folder of private suites. With `cells`, the cells of each notebook are run too, within those limits.
     """
 
     exercises: tuple[Exercise, ...]
@@ -41,11 +44,18 @@ class Options:
     hints: bool = True
     data: str | None = None
     scheduler: Any = None
+    hidden: str | None = None
+    cells: CellLimits | None = None
 
     def public(self) -> dict[str, Any]:
         """What a record depends on, as it stands in the record: no path of this machine."""
         data = (self.data if self.data == SYNTHETIC else Path(self.data).name) if self.data and self.slow else ""
-        return {"exercises": [e.id for e in self.exercises], "slow": self.slow, "hints": self.hints, "data": data}
+        found = {"exercises": [e.id for e in self.exercises], "slow": self.slow, "hints": self.hints, "data": data}
+        if self.hidden:
+            found["hidden"] = _digest(Path(self.hidden))
+        if self.cells:
+            found["cells"] = asdict(self.cells)
+        return found
 
 
 @dataclass(frozen=True)
@@ -145,9 +155,11 @@ def judges(course: Course, options: Options, work: Path, drawn: int | None) -> Q
         "slow": options.slow,
         "hints": options.hints,
         "data": _absolute(options.data),
+        "hidden": _absolute(options.hidden),
+        "cells": asdict(options.cells) if options.cells else None,
         "inputs_seed": drawn,
     }
-    seconds = limits.submission_seconds + longest + MARGIN_SECONDS
+    seconds = limits.submission_seconds + longest + MARGIN_SECONDS + (options.cells.all_seconds if options.cells else 0)
     if options.scheduler is None:
         return Queue(setup, work.resolve(), options.jobs or cores(), seconds)
     try:
@@ -176,6 +188,15 @@ def _check_places(folder: Path, out: Path) -> None:
         raise OutputError(f"{out} lies in {folder}, among the submissions; choose an --out elsewhere")
     if any(inside.is_relative_to(outside / name) for name in (RECORDS, PAGES, WORK)):
         raise OutputError(f"{folder} lies where {out} keeps its own files; choose an --out elsewhere")
+
+
+def _digest(folder: Path) -> str:
+    """Equal for equal suites."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.py")):
+        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _absolute(data: str | None) -> str | None:

@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 # the rooms' errors whose text is one sentence for a person; by name, because their rooms import torch
 SENTENCES = {
     "ImplError", "SuiteError", "BuildError", "DataError", "EditError", "TrainError", "SubjectError",
-    "SandboxError", "GradeError", "OutputError", "NbgraderError",
+    "SandboxError", "GradeError", "OutputError", "NbgraderError", "ExportError",
 }  # fmt: skip
 
 
@@ -147,6 +147,17 @@ def _grade(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hints", choices=("yes", "no"), default="yes", help="whether pages give a next hint")
 
 
+def _grades(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--nbgrader", metavar="DIR", help="the nbgrader course whose gradebook is read")
+    source.add_argument("--records", metavar="OUT", help="a folder that `goodinit grade` has written, instead")
+    formats = ("csv", "canvas", "moodle", "gradescope-json")
+    parser.add_argument("--format", choices=formats, required=True, help="the system that is to import them")
+    parser.add_argument("--out", metavar="FILE", help="where they are written; a folder for gradescope-json")
+    parser.add_argument("--unit", metavar="UNIT", nargs="+", action="extend", help="these units only")
+    parser.add_argument("--roster", metavar="FILE", help="a list that the system has exported, to write its own ids")
+
+
 def _run_check(course: Course, args: argparse.Namespace) -> int:
     from ._check import check
 
@@ -195,6 +206,12 @@ def _run_grade(course: Course, args: argparse.Namespace) -> int:
     return run(course, args)
 
 
+def _run_grades(course: Course, args: argparse.Namespace) -> int:
+    from ._grades import grades
+
+    return grades(course, args)
+
+
 def _run_demo(course: Course, args: argparse.Namespace) -> int:
     from ._demo import demo
 
@@ -216,6 +233,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command("the capstone and the lesson's table, on your code or the reference", _train, _run_train),
     "build": Command("derive exercises/ from solutions/", _build, _run_build),
     "grade": Command("a folder of submissions, graded behind the wall", _grade, _run_grade),
+    "grades": Command("grades for Canvas, Moodle, Gradescope or a spreadsheet", _grades, _run_grades),
     "demo": Command("the whole way in a few minutes, on the reference", lambda parser: None, _run_demo),
     "doctor": Command("what this machine can do", lambda parser: None, _run_doctor),
 }

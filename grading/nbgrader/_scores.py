@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from grading.course import Course, did_you_mean
-from grading.verdict import KIT_ERROR
+from grading.verdict import KIT_ERROR, Verdict
 
 from ._config import FILE, configured, read_config, sqlite
 
 RECORDS = "records"
+RECORD = ("student", "submission", "options", "problem")
 NAMED = 8
 
 
@@ -82,6 +84,7 @@ class Scores:
     assignments: list[Assignment]
     by: dict[tuple[str, str], Score]
     notes: list[str] = field(default_factory=list)
+    left_out: int = 0
 
 
 def from_gradebook(course: Course, root: Path, units: Collection[str] = ()) -> Scores:
@@ -95,6 +98,8 @@ def from_gradebook(course: Course, root: Path, units: Collection[str] = ()) -> S
             for found in book.assignments
             if not units or found.name in units
         ]
+        order = [*course.by_unit]
+        assignments.sort(key=lambda found: order.index(found.name) if found.name in order else len(order))
         _all_there(units, [assignment.name for assignment in assignments], f"the gradebook of {root}")
         students = [
             Student(s.id, s.first_name or "", s.last_name or "", s.email or "", s.lms_user_id or "")
@@ -171,7 +176,7 @@ def _opened(root: Path) -> Iterator[Any]:
     try:
         url = configured(read_config(root), "db_url") or sqlite(root)
         database = make_url(url).database
-    except (SQLAlchemyError, SyntaxError, Exception) as error:
+    except Exception as error:  # whatever an instructor's own configuration may raise
         raise ExportError(f"{root / FILE} cannot be used: {type(error).__name__}: {error}") from None
     if url.startswith("sqlite") and not Path(database or "").is_file():
         raise ExportError(f"{root} holds no gradebook: there is no file {database}")
@@ -181,6 +186,8 @@ def _opened(root: Path) -> Iterator[Any]:
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise ExportError(f"the gradebook of {root} cannot be read: {reason}") from None
+    except ModuleNotFoundError as error:
+        raise ExportError(f"the gradebook of {root} is on a server whose driver is missing: {error.name}") from None
 
 
 def from_records(course: Course, out: Path, units: Collection[str] = ()) -> Scores:
@@ -213,6 +220,7 @@ def from_records(course: Course, out: Path, units: Collection[str] = ()) -> Scor
         if len(mine) > 1:
             names = listed(record["submission"] for record in mine)
             scores.notes.append(f"{student} has handed in more than once and is left out: {names}")
+            scores.left_out += 1
             continue
         scores.students.append(Student(student))
         for unit in judged:
@@ -226,18 +234,19 @@ def from_records(course: Course, out: Path, units: Collection[str] = ()) -> Scor
 
 def _judged(record: dict[str, Any], unit: str) -> Score:
     names = dict.fromkeys(verdict["exercise"] for verdict in record["verdicts"] if verdict["unit"] == unit)
-    parts = [
-        Part(name, record["exercises"][name]["points"], record["exercises"][name]["max_points"]) for name in names
-    ]
+    parts = [Part(name, record["exercises"][name]["points"], record["exercises"][name]["max_points"]) for name in names]
     return Score(record["units"][unit]["points"], parts=tuple(parts), record=record)
 
 
 def _record(path: Path) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        wanted = ("student", "submission", "options", "units", "exercises", "verdicts", "problem")
-        return {key: record[key] for key in wanted}
-    except (OSError, ValueError, KeyError, TypeError):
+        for entry in (*record["units"].values(), *record["exercises"].values()):
+            math.fsum((entry["points"], entry["max_points"]))
+        for verdict in record["verdicts"]:
+            record["exercises"][Verdict(**{known.name: verdict[known.name] for known in fields(Verdict)}).exercise]
+        return {key: record[key] for key in (*RECORD, "units", "exercises", "verdicts")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ExportError(f"{path} is no record of `goodinit grade`; take it away, or grade again") from None
 
 

@@ -1,0 +1,82 @@
+"""`goodinit grades` and `goodinit similar`: what is made of a class that has been graded, or has handed in."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from grading.course import Course, CourseError
+from grading.nbgrader._exports import FORMATS, INDEX, Export
+from grading.nbgrader._roster import read_roster
+from grading.nbgrader._scores import ExportError, from_gradebook, from_records
+
+
+def grades(course: Course, args: argparse.Namespace) -> int:
+    """Exports, and returns 1 when somebody had to be left out."""
+    units = [_unit(course, target) for target in args.unit or ()]
+    folder = args.format == "gradescope-json"
+    if folder and args.out is None:
+        raise ExportError("--format gradescope-json writes a file per submission; say where by --out FOLDER")
+    if args.nbgrader is not None:
+        scores = from_gradebook(course, Path(args.nbgrader), units)
+    else:
+        scores = from_records(course, Path(args.records), units)
+    roster = read_roster(Path(args.roster), args.format) if args.roster else None
+    export = FORMATS[args.format](course, scores, roster)
+    if folder:
+        _write_folder(Path(args.out), export)
+    elif args.out is not None:
+        _write_file(Path(args.out), export.files[""])
+    else:
+        sys.stdout.write(export.files[""])
+    for note in [*scores.notes, *export.notes]:
+        print(f"goodinit: {note}", file=sys.stderr)
+    if args.out is not None:
+        print(f"{len(scores.students) - export.left_out} students, {len(scores.assignments)} assignments: {args.out}")
+    return 1 if export.left_out or scores.left_out else 0
+
+
+def _unit(course: Course, target: str) -> str:
+    exercises = course.resolve(target)
+    unit = course.by_unit[exercises[0].unit]
+    if list(unit.exercises) != exercises:
+        raise CourseError(f"grades are exported by unit, and {target!r} is an exercise of {unit.id}")
+    return unit.id
+
+
+def _write_file(path: Path, text: str) -> None:
+    """Writes a whole file or none."""
+    new = path.with_name(f".{path.name}.new")
+    try:
+        new.write_text(text, encoding="utf-8")
+        os.replace(new, path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise ExportError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _write_folder(folder: Path, export: Export) -> None:
+    """Writes a folder, over one that was written like this before; of that, nothing is left that is no longer so."""
+    before = _index(folder)
+    if before is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ExportError(f"{folder} holds something else; --out takes a new folder, or one that an export has written")
+    for name in (before or set()) - set(export.files):
+        (folder / name).unlink(missing_ok=True)
+    for name, text in export.files.items():
+        with suppress(OSError):  # which writing into it then tells
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        _write_file(folder / name, text)
+
+
+def _index(folder: Path) -> set[str] | None:
+    """The files that an earlier export has written there; None where none has."""
+    try:
+        found = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        names = {name for files in found.values() for name in files.values()}
+    except (OSError, ValueError, AttributeError):
+        return None
+    return {name for name in names if len(Path(name).parts) == 2 and ".." not in Path(name).parts}

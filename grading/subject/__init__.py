@@ -1,11 +1,12 @@
 """Finds and loads the implementation under test, so that a suite need not know whose it is or where it runs."""
 
+from ._cells import finished
 from ._compose import Composition
 from ._delegation import Delegated, review, unavailable
 from ._guard import TimeExpired, preserved_state, time_limit
 from ._local import KitFailure, Opening, Subject, SubjectDied, SubjectError
 from ._package import Gone, ModuleCode, Opened, Package, Parameter
-from ._sources import Broken, ImplError, Source, Sources, definitions, read_source, read_sources
+from ._sources import Broken, ImplError, Source, Sources, definitions, read_source, read_sources, source_of_cells
 from ._tensors import same_tensor, tensors_in
 
 __all__ = [
@@ -27,11 +28,13 @@ __all__ = [
     "SubjectError",
     "TimeExpired",
     "definitions",
+    "finished",
     "preserved_state",
     "read_source",
     "read_sources",
     "review",
     "same_tensor",
+    "source_of_cells",
     "tensors_in",
     "time_limit",
     "unavailable",

@@ -59,6 +59,18 @@ def joined(sources: Sequence[str]) -> Cells:
     return cells
 
 
+def finished(source: str, line: int) -> str:
+    """The statements of a cell before the one that has `line` in it, which failed."""
+    lines, found = _read(source)
+    if isinstance(found, list):
+        for part in found:
+            decorators = getattr(part.statement, "decorator_list", ())
+            first = min(node.lineno for node in (part.statement, *decorators))
+            if line <= (part.statement.end_lineno or line):
+                return "\n".join(lines[: first - 1])
+    return ""
+
+
 def essentials(parts: Sequence[Part], wanted: Iterable[str]) -> list[ast.stmt]:
     """The definitions, the latest of each name, and of the other statements only those that they need.
 

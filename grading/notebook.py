@@ -1,0 +1,256 @@
+"""What a student's notebook asks of the kit: `check("batch_norm")`, and where its relative imports lead.
+
+Runs in the student's own kernel. It judges what the cells that have been run define, not what the kernel's memory
+happens to hold: the same text gets the same verdict from pytest, and from whoever grades it later.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from grading.course import Course, CourseError, Exercise, Unit, find_root, load
+from grading.data import garments
+from grading.judge import Judge, fresh_seed
+from grading.subject import Composition, Package, Source, Sources, finished, read_source, read_sources, source_of_cells
+from grading.verdict import PASSED, Verdict
+from grading.verdict.cell import fragment, plain
+
+__all__ = ["Result", "check", "siblings"]
+
+HERE = "this notebook"
+
+
+def check(*exercises: str, seed: int | None = None, slow: bool = False) -> Result:
+    """Judges exercises as this notebook has defined them so far, by the public checks.
+
+    Every call draws fresh numbers; `seed` draws those of an earlier one again. `slow` also runs the checks that train.
+    """
+    session = _session()
+    try:
+        chosen = [exercise for word in exercises for exercise in session.course.resolve(word)]
+    except CourseError as error:
+        raise UnknownExercise(str(error).partition(";")[0]) from None
+    result = session.judge(chosen, fresh_seed() if seed is None else seed, slow=slow)
+    if os.environ.get("NBGRADER_EXECUTION") == "validate" and not result.passed:
+        # nbgrader shows what a failing cell says on standard error, and nothing else that it says
+        print(result.text, file=sys.stderr)
+    if session.shell is None:
+        print(result.text)
+    return result
+
+
+def siblings() -> str:
+    """The package in which `from .u4_learner import Callback` finds the course's other units.
+
+    Each exercise is the student's own, from the notebook or script of its unit beside this one or in ../<unit>/, unless
+    that has not been started; then it is the reference's.
+    """
+    return _session().siblings()
+
+
+class UnknownExercise(Exception):
+    """A word that names no exercise; a notebook shows the sentence without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
+class Result:
+    """What `check` has found: a table in a notebook, and the points as a number, which is what nbgrader reads."""
+
+    def __init__(self, course: Course, verdicts: Sequence[Verdict], left_out: Sequence[str], *, number: bool) -> None:
+        self.course, self.verdicts, self.left_out = course, tuple(verdicts), tuple(left_out)
+        self._number = number
+
+    @property
+    def passed(self) -> bool:
+        return all(verdict.verdict == PASSED for verdict in self.verdicts)
+
+    @property
+    def points(self) -> float:
+        """The share of the points that the checks which were run are worth."""
+        points = 0.0
+        for name, found in self._by_exercise():
+            most = sum(verdict.max_points for verdict in found)
+            points += self.course.exercises[name].points * sum(verdict.points for verdict in found) / most
+        return round(points, 6)
+
+    @property
+    def text(self) -> str:
+        return "\n\n".join(plain(found, self._left_out(name)) for name, found in self._by_exercise())
+
+    def __repr__(self) -> str:
+        return f"{self.points:.10g}" if self._number else self.text
+
+    def _repr_html_(self) -> str:
+        return "".join(
+            fragment(found, self.course.exercises[name].hints, self._left_out(name))
+            for name, found in self._by_exercise()
+        )
+
+    def _by_exercise(self) -> Iterator[tuple[str, list[Verdict]]]:
+        for name in dict.fromkeys(verdict.exercise for verdict in self.verdicts):
+            yield name, [verdict for verdict in self.verdicts if verdict.exercise == name]
+
+    def _left_out(self, exercise: str) -> str:
+        many = self.left_out.count(exercise)
+        return f'{many} check that trains left out: check("{exercise}", slow=True) runs it' if many else ""
+
+
+class Session:
+    """A kernel's session: the cells that it has run, and the course that they belong to."""
+
+    def __init__(self, shell: Any) -> None:
+        self.shell = shell
+        self.folder = Path.cwd()
+        self.course = load(find_root(self.folder))
+        self.reference = read_sources(self.course, self.course.root / "solutions")
+        # by their text, so that a cell run again counts once, where it was run last
+        self.cells: dict[str, str] = {}
+        self._package: Package | None = None
+        self._settled: dict[str, Verdict] = {}
+        self._settled_for = ""
+        if shell is not None:
+            for number, text in enumerate(shell.history_manager.input_hist_raw[1:-1], start=1):
+                self._add(text, number)
+            shell.events.register("post_run_cell", self._ran)
+
+    def judge(self, exercises: Sequence[Exercise], seed: int, *, slow: bool) -> Result:
+        """The verdicts of all public checks of `exercises`, but of those that train only with `slow`."""
+        verdicts: list[Verdict] = []
+        left_out: list[str] = []
+        for exercise in exercises:
+            sources = self._sources(self.course.unit_of(exercise.id))
+            with self._judging(sources, exercise, seed) as judge:
+                verdicts += judge.judge([exercise], slow=slow)
+                left_out += [exercise.id for one in judge.checks(exercise.id) if one.slow and not slow]
+        return Result(self.course, verdicts, left_out, number=self.shell is not None)
+
+    def siblings(self) -> str:
+        if self._package is None:
+            sources = self._sources(None)
+            lent = tuple(name for name, exercise in self.course.exercises.items() if not _started(sources, exercise))
+            some = next(iter(self.course.exercises.values()))
+            self._package = Package(Composition(self.course, sources, self.reference, lent, some))
+        return self._package.name
+
+    @contextmanager
+    def _judging(self, sources: Sources, exercise: Exercise, seed: int) -> Iterator[Judge]:
+        """A judge that knows what it found of the other units before, as long as they are the same."""
+        unit = exercise.unit
+        digest = _digest(source for source in sources.all() if source.name != unit)
+        if digest != self._settled_for:
+            self._settled, self._settled_for = {}, digest
+        # hints have buttons of their own
+        every = {name: len(entry.hints) for name, entry in self.course.exercises.items()}
+        judge = Judge(self.course, sources, self.reference, seed, garments=lambda: garments(None), hints=every)
+        judge.verdicts.update(self._settled)
+        try:
+            with _quiet(self.shell):
+                yield judge
+            self._settled = {name: found for name, found in judge.verdicts.items() if found.unit != unit}
+        finally:
+            judge.close()
+
+    def _sources(self, unit: Unit | None) -> Sources:
+        """The student's work: `unit` as the cells define it, the others from files."""
+        units: dict[str, Any] = {}
+        for other in self.course.units:
+            if other == unit:
+                path, texts = self.folder / f"({HERE})" / other.file, list(self.cells)
+                labels = list(self.cells.values())
+                units[other.id] = source_of_cells(self.course, other.id, path, texts, shown=HERE, labels=labels)
+            else:
+                found = next(filter(None, (read_source(self.course, path) for path in self._files(other))), None)
+                if found is not None:
+                    units[other.id] = found
+        return Sources(self.folder, units)
+
+    def _files(self, unit: Unit) -> Iterator[Path]:
+        for folder in (self.folder, self.folder.parent / unit.id):
+            yield folder / f"{unit.id}.ipynb"
+            yield folder / unit.file
+
+    def _ran(self, result: Any) -> None:
+        """Notes a cell that has been run; of one that failed, the statements before the one that did."""
+        text, error = result.info.raw_cell, result.error_in_exec
+        if result.error_before_exec is not None:
+            return
+        if error is not None:
+            line = _line(error, self.shell.user_ns)
+            text = finished(text, line) if line else ""
+        self._add(text, result.execution_count)
+
+    def _add(self, text: str, number: int) -> None:
+        if text.strip():
+            self.cells.pop(text, None)
+            self.cells[text] = f"In [{number}]"
+
+
+@cache
+def _session() -> Session:
+    return Session(_shell())
+
+
+def _shell() -> Any:
+    """The shell of a notebook's kernel; None in a terminal or a script."""
+    if "IPython" not in sys.modules:
+        return None
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    return shell if hasattr(shell, "kernel") else None
+
+
+@contextmanager
+def _quiet(shell: Any) -> Iterator[None]:
+    """Keeps what the code under test displays and draws out of the notebook."""
+    with ExitStack() as stack:
+        if shell is not None:
+            from IPython.utils.capture import capture_output
+
+            stack.enter_context(capture_output())
+        before = _figures()
+        try:
+            yield
+        finally:
+            for number in set(_figures()) - set(before):
+                sys.modules["matplotlib.pyplot"].close(number)
+
+
+def _figures() -> list[int]:
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    return list(pyplot.get_fignums()) if pyplot else []
+
+
+def _line(error: BaseException, namespace: dict[str, Any]) -> int | None:
+    """The line of a cell that an exception came from."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_globals is namespace and trace.tb_frame.f_code.co_name == "<module>":
+            return trace.tb_lineno
+        trace = trace.tb_next
+    return None
+
+
+def _started(sources: Sources, exercise: Exercise) -> bool:
+    source = sources.of(exercise)
+    if not isinstance(source, Source):
+        return False
+    found = [source.definitions.get(name) for name in exercise.names]
+    return all(node is not None and "raise NotImplementedError" not in ast.unparse(node) for node in found)
+
+
+def _digest(sources: Iterator[Source]) -> str:
+    digest = hashlib.sha256()
+    for source in sources:
+        digest.update(f"{source.name}\0{ast.dump(source.tree)}\0".encode(errors="replace"))
+    return digest.hexdigest()

@@ -30,6 +30,8 @@ __all__ = [
 ]
 
 FILE = "course.toml"
+# where course.toml, suites and solutions lie in an installed wheel
+KIT = "kit"
 POINTS_IN_ALL = 100
 HINTS_PER_EXERCISE = 3
 NOUNS: dict[type, str] = {
@@ -204,8 +206,8 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
 
 def find_root(start: Path) -> Path:
     """The nearest folder at or above `start` that holds course.toml, else the one this machinery came with."""
-    here = Path(__file__).resolve().parents[2]
-    for folder in (start, *start.parents, here):
+    here = Path(__file__).resolve().parents[1]
+    for folder in (start, *start.parents, here.parent, here / KIT):
         if (folder / FILE).is_file():
             return folder
     raise CourseError(f"no {FILE} in {start} or above it: run this inside a copy of the course")

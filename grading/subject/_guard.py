@@ -13,13 +13,14 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import numpy as np
 import torch
 
-# after this many interruptions that the code swallowed, only ending the process helps
+# after this many interruptions that the code swallowed, it is interrupted between two of its lines; after as many
+# again, only ending the process helps
 PATIENCE = 50
 NAMESPACES: tuple[Any, ...] = (
     builtins,
@@ -57,13 +58,17 @@ def time_limit(seconds: float) -> Iterator[None]:
 @contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
     rings = 0
+    lines = _Lines(seconds)
 
     def ring(signum: int, frame: FrameType | None) -> None:
         nonlocal rings
         rings += 1
-        if rings > PATIENCE:
+        if rings > 2 * PATIENCE:
             _give_up(seconds)
-        raise TimeExpired(seconds)
+        if rings > PATIENCE:
+            lines.interrupt(frame)
+        else:
+            raise TimeExpired(seconds)
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)
@@ -72,6 +77,37 @@ def _alarm(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        lines.leave()
+
+
+class _Lines:
+    """Raises TimeExpired at one line of the running code after the other: some line of a loop is outside its `try`."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.tried: set[tuple[CodeType, int]] = set()
+        self.frames: list[FrameType] = []
+
+    def interrupt(self, frame: FrameType | None) -> None:
+        # Python takes the tracer away when it raises
+        sys.settrace(lambda *event: None)
+        while frame is not None:
+            frame.f_trace = self._at_line
+            self.frames.append(frame)
+            frame = frame.f_back
+
+    def _at_line(self, frame: FrameType, event: str, argument: Any) -> Any:
+        place = (frame.f_code, frame.f_lineno)
+        if event == "line" and place not in self.tried:
+            self.tried.add(place)
+            raise TimeExpired(self.seconds)
+        return self._at_line
+
+    def leave(self) -> None:
+        if self.frames:
+            sys.settrace(None)
+        for frame in self.frames:
+            frame.f_trace = None
 
 
 @contextmanager

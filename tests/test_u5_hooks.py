@@ -356,12 +356,19 @@ def _in_training(pieces, *, weights, xs):
     }
 
 
-@given(weights=weights(), xs=inputs())
-def test_append_stats_only_watches(append_stats, beside, weights, xs):
+def off_the_kink(drawn):
+    """Whether no input of the ReLU is nearly 0: its gradient there is a matter of rounding."""
+    weights, xs = drawn
+    return all(bool((x.abs() > 1e-6).all()) for x in outputs(weights, xs)[0])
+
+
+@given(drawn=st.tuples(weights(), inputs()).filter(off_the_kink))
+def test_append_stats_only_watches(append_stats, beside, drawn):
     """A model with `append_stats` as its hooks computes the same outputs and gradients as without.
 
     A forward hook that returns anything but None replaces the module's output.
     """
+    weights, xs = drawn
     got = beside(_in_training, weights=weights, xs=xs)
     leaves = [weight.clone().requires_grad_() for weight in weights]
     outs = [(x @ leaves[0].T).clamp_min(0) @ leaves[1].T for x in xs]

@@ -1,7 +1,31 @@
 """Grades a folder of submissions behind the wall: a queue of judges, and a record, a page and a row for everybody."""
 
-from ._output import OutputError
-from ._queue import GradeError
-from ._run import Finished, Options, grade
+from ._entries import Entry, Taken
+from ._output import OutputError, as_json
+from ._queue import FOLDER, LOST, GradeError, Job, Result
+from ._record import ADDRESS, head, kit_version, make, still_holds
+from ._run import SEEDS, Finished, Options, grade, judges
+from ._shown import readable
 
-__all__ = ["Finished", "GradeError", "Options", "OutputError", "grade"]
+__all__ = [
+    "ADDRESS",
+    "FOLDER",
+    "LOST",
+    "SEEDS",
+    "Entry",
+    "Finished",
+    "GradeError",
+    "Job",
+    "Options",
+    "OutputError",
+    "Result",
+    "Taken",
+    "as_json",
+    "grade",
+    "head",
+    "judges",
+    "kit_version",
+    "make",
+    "readable",
+    "still_holds",
+]

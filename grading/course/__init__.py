@@ -102,7 +102,10 @@ class Unit:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a submission may use: seconds of wall time and, behind the wall, of its processor, memory and handles."""
+    """What a submission may use: seconds of wall time and, behind the wall, of its processor, memory and handles.
+
+    The cells of a notebook together have `notebook_seconds`; each may show so many kilobytes of text and of pictures.
+    """
 
     check_seconds: float = 30.0
     slow_check_seconds: float = 600.0
@@ -114,6 +117,9 @@ class Limits:
     threads: int = 64
     open_files: int = 64
     frame_mb: int = 256
+    notebook_seconds: float = 300.0
+    cell_kilobytes: int = 100
+    cell_picture_kilobytes: int = 4000
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,21 @@ GENERATE_PREPROCESSORS = [
     )
 ]  # fmt: skip
 
-# what `nbgrader autograde` and the formgrader's button run, in their order, instead of nbgrader's own list
-AUTOGRADE_PREPROCESSORS: list[str] = []
+# what `nbgrader autograde` and the formgrader's button run, in their order, instead of nbgrader's own lists
+OURS = "grading.nbgrader._autograde"
+SANITIZE_PREPROCESSORS = [
+    f"nbgrader.preprocessors.{name}"
+    for name in ("ClearOutput", "OverwriteKernelspec", "OverwriteCells", "CheckCellMetadata")
+]
+AUTOGRADE_PREPROCESSORS = [
+    f"{OURS}.Judged",
+    "nbgrader.preprocessors.IgnorePattern",
+    "nbconvert.preprocessors.ClearMetadataPreprocessor",
+    "nbgrader.preprocessors.LimitOutput",
+    f"{OURS}.SaveGrades",
+    "nbgrader.preprocessors.AssignLatePenalties",
+    "nbgrader.preprocessors.CheckCellMetadata",
+]
 
 
 def configure(config: Config, file: str, *, course: str | None = None, db_url: str | None = None) -> None:
@@ -57,8 +70,11 @@ def configure(config: Config, file: str, *, course: str | None = None, db_url: s
     config.GenerateAssignment.preprocessors = list(GENERATE_PREPROCESSORS)
     config.AssignLatePenalties.plugin_class = "grading.nbgrader._late.LatePolicy"
     config.LatePolicy.update(asdict(found.nbgrader.late))
-    if AUTOGRADE_PREPROCESSORS:
-        config.Autograde.autograde_preprocessors = list(AUTOGRADE_PREPROCESSORS)
+    config.Autograde.exporter_class = f"{OURS}.MendingExporter"
+    config.Autograde.sanitize_preprocessors = list(SANITIZE_PREPROCESSORS)
+    config.Autograde.autograde_preprocessors = list(AUTOGRADE_PREPROCESSORS)
+    if course:
+        config.Judged.course = course
 
 
 def course_of(root: Path, course: str | None = None) -> Course:

@@ -1,0 +1,217 @@
+"""What `nbgrader autograde` and the formgrader's button run instead of nbgrader's own: the judge, behind the wall.
+
+All of it is put in place by nbgrader_config.py: an exporter that mends what was handed in, a preprocessor that runs the
+cells and judges the exercises elsewhere, and one that knows which points a person must confirm.
+"""
+
+from __future__ import annotations
+
+import atexit
+import io
+import json
+import logging
+import shutil
+import tempfile
+import threading
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbconvert.exporters import NotebookExporter
+from nbformat import NotebookNode
+from nbgrader import utils
+from nbgrader.api import Gradebook
+from nbgrader.preprocessors import Execute, SaveAutoGrades
+from traitlets import Bool, Unicode
+from traitlets import Integer as Number
+
+from grading.classroom import LOST, GradeError, Options, Result
+from grading.course import Course, find_root, load
+from grading.sandbox import CellLimits
+
+from ._cells import exercise_of, for_a_person, show
+from ._desk import Desk, Submission, read
+from ._mend import MendError, given_cells, mend
+
+KILOBYTE = 1000
+# after so long without a submission a judge is ended; the formgrader's server runs for days
+IDLE_SECONDS = 120.0
+PERSON, RECONSIDER = "goodinit_person", "goodinit_reconsider"
+
+
+class NotGraded(Exception):
+    """One sentence on why one student's notebook could not be graded; nbgrader goes on with the next."""
+
+
+class MendingExporter(NotebookExporter):
+    """Reads notebooks as they were handed in, and mends them on the way."""
+
+    def from_filename(self, filename: str, resources: Any = None, **more: Any) -> Any:
+        who = resources["nbgrader"]
+        converter: Any = self.parent
+        coursedir = converter.coursedir
+        source = coursedir.format_path(coursedir.source_directory, ".", who["assignment"])
+        with Gradebook(who["db_url"], coursedir.course_id) as book:
+            given = given_cells(book, who["notebook"], who["assignment"], Path(source) / f"{who['notebook']}.ipynb")
+        try:
+            mended = mend(read(Path(filename)), given)
+        except MendError as error:
+            raise _not_graded(self.log, f"{who['student']}'s {who['notebook']}.ipynb {error}") from None
+        for note in mended.notes:
+            self.log.warning("%s's %s.ipynb: %s", who["student"], who["notebook"], note)
+        text = nbformat.writes(mended.notebook)  # type: ignore[no-untyped-call]
+        return self.from_file(io.StringIO(text), resources=resources, **more)
+
+
+class Judged(Execute):  # type: ignore[misc]
+    """Runs the cells in a confined process and has the exercises judged, instead of running tests in the notebook.
+
+    `--Execute.timeout` bounds each cell; with `--no-execute` the cells are not run, and are judged all the same.
+    """
+
+    course = Unicode("", help="The folder of course.toml, relative to the course's; found from there unless given").tag(
+        config=True
+    )
+    hidden = Unicode("", help="A folder of private suites, relative to the course's; they never ship").tag(config=True)
+    data = Unicode("", help="A folder with the Fashion-MNIST IDX files, or 'synthetic', for the capstone").tag(
+        config=True
+    )
+    slow = Bool(True, help="Whether the checks that train are judged").tag(config=True)
+    hints = Bool(True, help="Whether what is shown gives a next hint").tag(config=True)
+    seed = Number(None, allow_none=True, help="Fixes what is drawn; kept for each assignment unless given").tag(
+        config=True
+    )
+
+    def __call__(self, nb: NotebookNode, resources: Any) -> Any:
+        return self.preprocess(nb, resources)
+
+    def preprocess(self, nb: NotebookNode, resources: Any = None, km: Any = None) -> Any:
+        who = resources["nbgrader"]
+        name = f"{who['student']}'s {who['notebook']}.ipynb"
+        try:
+            desk = self.desk(self.parent.parent.coursedir, who["notebook"])
+            submission = desk.submission(who["student"], nb)
+            record = desk.kept(submission) or desk.keep(submission, _bench(desk).judge(submission))
+        except GradeError as error:
+            raise _not_graded(self.log, f"{name} could not be judged: {error}") from None
+        if record["problem"]:
+            if record["problem"].startswith(LOST):
+                raise _not_graded(self.log, f"{name} {record['problem']}")
+            self.log.warning("%s: %s", name, record["problem"])
+        show(nb, record)
+        resources[PERSON], resources[RECONSIDER] = for_a_person(record)
+        return nb, resources
+
+    def desk(self, coursedir: Any, unit: str) -> Desk:
+        """Where the submissions of a unit are judged, by these settings."""
+        root = Path(coursedir.root).resolve()
+        course = _course(str((root / self.course).resolve() if self.course else find_root(root)))
+        limits, seconds = course.limits, self.timeout
+        cells = CellLimits(
+            seconds=float(seconds) if seconds and seconds > 0 else limits.notebook_seconds,
+            all_seconds=limits.notebook_seconds,
+            characters=limits.cell_kilobytes * KILOBYTE,
+            picture_bytes=limits.cell_picture_kilobytes * KILOBYTE,
+        )
+        hidden = self.hidden or course.nbgrader.hidden
+        options = Options(
+            exercises=course.by_unit[unit].exercises,
+            seed=self.seed,
+            jobs=1,
+            slow=self.slow,
+            hints=self.hints,
+            data=self.data or None,
+            hidden=str((course.root / hidden).resolve()) if hidden else None,
+            cells=cells if self.enabled else None,
+        )
+        return Desk(course, course.by_unit[unit], coursedir, options)
+
+
+class SaveGrades(SaveAutoGrades):  # type: ignore[misc]
+    """Saves the points as nbgrader does, and leaves to a person what only a person may decide."""
+
+    def preprocess(self, nb: NotebookNode, resources: Any) -> Any:
+        self.person, self.reconsider = resources.get(PERSON, ()), resources.get(RECONSIDER, ())
+        return super().preprocess(nb, resources)
+
+    def _add_score(self, cell: NotebookNode, resources: Any) -> None:
+        exercise = exercise_of(cell)
+        by_judge = exercise is not None and exercise not in self.person
+        if by_judge or utils.is_solution(cell) or cell.cell_type != "code":
+            super()._add_score(cell, resources)
+            if exercise not in self.reconsider:
+                return
+        grade = self.gradebook.find_grade(
+            cell.metadata.nbgrader.grade_id, self.notebook_id, self.assignment_id, self.student_id
+        )
+        if not by_judge:
+            # a cell that the judge knows nothing of, or a failure of the kit: the student's process says nothing
+            grade.auto_score = None
+        grade.needs_manual_grade = True
+        self.gradebook.db.commit()
+
+
+class _Bench:
+    """A judge that waits for the next submission of one desk: started once for all students of a command."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="goodinit-"))
+        self.queue = desk.judges(self.folder)
+        self.desk = desk
+        self.lock = threading.Lock()
+        self.timer: threading.Timer | None = None
+        atexit.register(self.close)
+
+    def judge(self, submission: Submission) -> Result:
+        with self.lock:
+            if self.timer is not None:
+                self.timer.cancel()
+            try:
+                results: list[Result] = list(self.queue.run([self.desk.job(submission)]))
+            except BaseException:
+                # what it was doing is not what the next one asks for
+                self.queue.__exit__()
+                raise
+            self.timer = threading.Timer(IDLE_SECONDS, self._rest)
+            self.timer.daemon = True
+            self.timer.start()
+            return results[0]
+
+    def _rest(self) -> None:
+        with self.lock:
+            self.queue.__exit__()
+
+    def close(self) -> None:
+        self.queue.__exit__()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _bench(desk: Desk) -> _Bench:
+    key = json.dumps([str(desk.folder), desk.seed, desk.kit, desk.options.public(), desk.options.hidden])
+    if key not in _benches():
+        _benches()[key] = _Bench(desk)
+    return _benches()[key]
+
+
+@cache
+def _benches() -> dict[str, _Bench]:
+    return {}
+
+
+@cache
+def _course(root: str) -> Course:
+    return load(Path(root))
+
+
+def _not_graded(log: Any, sentence: str) -> NotGraded:
+    """The exception that makes nbgrader go on with the next student, and print its sentence without a traceback."""
+
+    def shorten(record: logging.LogRecord) -> bool:
+        if sentence in record.getMessage() and "Traceback" in record.getMessage():
+            record.msg, record.args = sentence, ()
+            log.removeFilter(shorten)
+        return True
+
+    log.addFilter(shorten)
+    return NotGraded(sentence)

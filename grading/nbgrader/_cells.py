@@ -1,0 +1,83 @@
+"""Puts what the judge has found into a notebook: a table and the points as a number below every check."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from nbformat import NotebookNode, from_dict
+
+from grading.verdict import DELEGATED, KIT_ERROR, Verdict
+from grading.verdict.cell import fragment, plain
+
+CHECK = "check-"
+HIDDEN = "(a hidden check)"
+
+
+def show(notebook: NotebookNode, record: dict[str, Any]) -> None:
+    """Replaces the outputs of all code cells by those of a record, and of every check by its verdicts and points.
+
+    A record without outputs leaves those of the other cells as they are.
+    """
+    by_exercise = verdicts_of(record)
+    outputs = iter(record["cells"] or ())
+    for number, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), start=1):
+        shown = next(outputs, None)
+        exercise = exercise_of(cell)
+        if exercise in by_exercise:
+            shown = _judged(by_exercise[exercise], record, float(cell.metadata.nbgrader.points), number)
+        if shown is not None:
+            cell.outputs = [_numbered(from_dict(output), number) for output in shown]  # type: ignore[no-untyped-call]
+            cell.execution_count = number
+
+
+def exercise_of(cell: NotebookNode) -> str | None:
+    """The exercise that a cell checks; None for other cells."""
+    metadata = cell.metadata.get("nbgrader", {})
+    name = metadata.get("grade_id", "") if metadata.get("grade") and not metadata.get("solution") else ""
+    return name.removeprefix(CHECK) if name.startswith(CHECK) else None
+
+
+def verdicts_of(record: dict[str, Any]) -> dict[str, list[Verdict]]:
+    """The verdicts of a record by exercise."""
+    found: dict[str, list[Verdict]] = {}
+    for entry in record["verdicts"]:
+        found.setdefault(entry["exercise"], []).append(Verdict.from_dict(entry))
+    return found
+
+
+def for_a_person(record: dict[str, Any]) -> tuple[set[str], set[str]]:
+    """The exercises that a person must look at: those to be graded, and those whose points are to be confirmed.
+
+    No exercise costs points where the kit has failed, nor for good where finished functions seem to do the work.
+    """
+    by_exercise = verdicts_of(record).items()
+    failed = {name for name, found in by_exercise if any(verdict.verdict == KIT_ERROR for verdict in found)}
+    delegated = {name for name, found in by_exercise if any(verdict.verdict == DELEGATED for verdict in found)}
+    return failed, delegated | set(record["review"])
+
+
+def _judged(verdicts: list[Verdict], record: dict[str, Any], points: float, number: int) -> Iterator[dict[str, Any]]:
+    """The outputs of a check: what was found, and the points that nbgrader reads."""
+    shown = [replace(one, message=f"{one.message} {HIDDEN}") if one.hidden else one for one in verdicts]
+    exercise = record["exercises"][verdicts[0].exercise]
+    review = [f"to be reviewed: {line}" for line in record["review"].get(verdicts[0].exercise, ())]
+    note = " · ".join(review)
+    data = {"text/html": fragment(shown, note=note, public=False), "text/plain": plain(shown, note, public=False)}
+    yield {"output_type": "display_data", "data": data, "metadata": {}}
+    share = exercise["points"] / exercise["max_points"] if exercise["max_points"] else 0.0
+    earned = points if math.isclose(share, 1.0) else min(points, round(points * share, 6))
+    yield {
+        "output_type": "execute_result",
+        "data": {"text/plain": f"{earned!r}"},
+        "metadata": {},
+        "execution_count": number,
+    }
+
+
+def _numbered(output: Any, number: int) -> Any:
+    if output.output_type == "execute_result":
+        output.execution_count = number
+    return output

@@ -1,0 +1,309 @@
+"""Makes of what a student has handed in the notebook that nbgrader expects, whatever has happened to it on the way.
+
+The gradebook knows every cell that was given out: its text, its points, what may be edited. A cell that says otherwise
+is put right, one that is gone is put back, a copy becomes a plain cell. Answers are never changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+from grading.classroom import readable
+from grading.sandbox import png_base64
+
+# with pictures in it; a notebook without its outputs is small
+MAX_BYTES = 50_000_000
+SCHEMA = 3
+KINDS = ("code", "markdown", "raw")
+METADATA = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+# nbgrader's metadata are kept here and nowhere else; tags such as skip-execution mean nothing
+KEY = "nbgrader"
+ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+
+
+class MendError(Exception):
+    """Why a file cannot be made a notebook again; the sentence goes on from its name."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """A cell as it was given out, by what the gradebook holds of it."""
+
+    name: str
+    kind: str
+    source: str
+    checksum: str
+    locked: bool
+    grade: bool
+    solution: bool
+    task: bool
+    points: float
+
+    @property
+    def is_answer_in_code(self) -> bool:
+        return self.solution and not self.grade
+
+    def metadata(self) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "cell_type": self.kind,
+            "checksum": self.checksum,
+            "grade": self.grade,
+            "grade_id": self.name,
+            "locked": self.locked,
+            "schema_version": SCHEMA,
+            "solution": self.solution,
+            "task": self.task,
+        }
+        if self.grade or self.task:
+            found["points"] = self.points
+        return found
+
+
+@dataclass
+class Mended:
+    """A notebook that is whole, and what was done to it, in sentences."""
+
+    notebook: NotebookNode
+    notes: list[str]
+
+
+def given_cells(book: Any, notebook: str, assignment: str, source: Path) -> list[Given]:
+    """The cells of an assignment's notebook that nbgrader knows, in the order of the file that it was made from."""
+    entry = book.find_notebook(notebook, assignment)
+    graded = {cell.name: cell for cell in entry.grade_cells}
+    tasks = {cell.name: cell for cell in entry.task_cells}
+    solutions = {cell.name for cell in entry.solution_cells}
+    found = [
+        Given(
+            name=cell.name,
+            kind=cell.cell_type,
+            source=cell.source or "",
+            checksum=cell.checksum or "",
+            locked=bool(cell.locked),
+            grade=cell.name in graded,
+            solution=cell.name in solutions,
+            task=cell.name in tasks,
+            points=float(scored.max_score) if (scored := graded.get(cell.name) or tasks.get(cell.name)) else 0.0,
+        )
+        for cell in entry.source_cells
+    ]
+    order = {name: number for number, name in enumerate(_names(source))}
+    return sorted(found, key=lambda cell: order.get(cell.name, len(order)))
+
+
+def _names(source: Path) -> Iterator[str]:
+    try:
+        for cell in json.loads(source.read_text(encoding="utf-8"))["cells"]:
+            yield cell.get("metadata", {}).get(KEY, {}).get("grade_id", "")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+
+
+def mend(data: bytes, given: Sequence[Given]) -> Mended:
+    """The notebook in `data` with every given cell as it was given, answers as they are handed in.
+
+    Raises MendError where there is nothing that could be mended.
+    """
+    notes: list[str] = []
+    cells = cells_of(data, notes)
+    claims = _claims(cells, given)
+    claimed = {id(cell): entry for entry in given for cell in (_chosen(entry, claims[entry.name], notes),) if cell}
+    for cell in cells:
+        entry = claimed.get(id(cell))
+        cell["metadata"] = {} if entry is None else {KEY: entry.metadata()}
+        if entry is not None:
+            _restore(cell, entry, notes)
+    cells = _put_back(cells, claimed, given, notes)
+    _name(cells)
+    notebook = {"cells": cells, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5}
+    found = nbformat.from_dict(notebook)  # type: ignore[no-untyped-call]
+    try:
+        nbformat.validate(found)
+    except nbformat.ValidationError as error:
+        raise MendError(f"is damaged: {str(error).splitlines()[0]}") from None
+    return Mended(found, notes)
+
+
+def cells_of(data: bytes, notes: list[str]) -> list[dict[str, Any]]:
+    """The cells of a file that is a notebook of any version, each of a form that can be relied on."""
+    notebook = _parsed(data)
+    if isinstance(notebook.get("worksheets"), list) and "cells" not in notebook:
+        notebook = _upgraded(notebook)
+        notes.append("the notebook had an old format")
+    cells = notebook.get("cells")
+    if not isinstance(cells, list):
+        raise MendError("is no notebook: it has no cells")
+    if notebook.get("nbformat") != 4:
+        notes.append(f"the notebook said that its format is {str(notebook.get('nbformat'))[:20]}, and not 4")
+    found = [_whole(cell) for cell in cells if isinstance(cell, dict)]
+    kept = [cell for cell in found if cell is not None]
+    if len(kept) < len(cells):
+        notes.append(f"{len(cells) - len(kept)} of its cells were damaged and are left out")
+    return kept
+
+
+def _parsed(data: bytes) -> dict[str, Any]:
+    if len(data) > MAX_BYTES:
+        raise MendError(f"is larger than {MAX_BYTES // 1_000_000} MB")
+    if not data.strip():
+        raise MendError("is empty")
+    try:
+        notebook = json.loads(data)
+    except RecursionError:
+        raise MendError("is no notebook: it is nested too deeply") from None
+    except ValueError as error:
+        at_end = isinstance(error, json.JSONDecodeError) and error.pos >= len(error.doc.rstrip()) - 1
+        reason = "it ends in the middle" if at_end else f"it is no JSON ({error})"
+        raise MendError(f"is no notebook that can be read: {reason}") from None
+    if not isinstance(notebook, dict):
+        raise MendError("is no notebook")
+    return notebook
+
+
+def _upgraded(notebook: dict[str, Any]) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = nbformat.reads(json.dumps(notebook), as_version=4)  # type: ignore[no-untyped-call]
+        return found
+    except Exception as error:
+        raise MendError(f"has an old format and cannot be converted ({type(error).__name__})") from None
+
+
+def _whole(cell: dict[str, Any]) -> dict[str, Any] | None:
+    """A cell with its text, and of a code cell the outputs that could be shown; None where it is none."""
+    kind, source = cell.get("cell_type"), cell.get("source", "")
+    if isinstance(source, list) and all(isinstance(line, str) for line in source):
+        source = "".join(source)
+    if kind not in KINDS or not isinstance(source, str):
+        return None
+    metadata = cell.get("metadata")
+    found: dict[str, Any] = {
+        "cell_type": kind,
+        "id": cell.get("id"),
+        "metadata": metadata if isinstance(metadata, dict) else {},
+        "source": source.encode(errors="replace").decode(),
+    }
+    if kind == "code":
+        outputs = cell.get("outputs")
+        found["outputs"] = [*filter(None, map(_output, outputs if isinstance(outputs, list) else ()))]
+        found["execution_count"] = None
+    return found
+
+
+def _output(output: Any) -> dict[str, Any] | None:
+    """An output as text and picture: nothing that a page could run."""
+
+    def text(value: Any) -> str:
+        joined = "".join(value) if isinstance(value, list) and all(isinstance(line, str) for line in value) else value
+        return joined if isinstance(joined, str) else ""
+
+    match output:
+        case {"output_type": "stream", "text": value, **more}:
+            name = "stderr" if more.get("name") == "stderr" else "stdout"
+            return readable({"output_type": "stream", "name": name, "text": text(value)})
+        case {"output_type": "display_data" | "execute_result" as kind, "data": dict(data)}:
+            kept = {"text/plain": text(data["text/plain"])} if "text/plain" in data else {}
+            picture = png_base64(text(data.get("image/png")))
+            if picture:
+                kept["image/png"] = picture
+            number = {"execution_count": None} if kind == "execute_result" else {}
+            return readable({"output_type": kind, "data": kept, "metadata": {}, **number}) if kept else None
+        case {"output_type": "error", **more}:
+            lines: Any = more.get("traceback") or []
+            return readable(
+                {
+                    "output_type": "error",
+                    "ename": text(more.get("ename")),
+                    "evalue": text(more.get("evalue")),
+                    "traceback": text([f"{line}\n" for line in lines]).splitlines(),
+                }
+            )
+    return None
+
+
+def _claims(cells: list[dict[str, Any]], given: Sequence[Given]) -> dict[str, list[dict[str, Any]]]:
+    """The cells that may be each of the given ones: by nbgrader's name, by the cell's id, by an unchanged text."""
+    by_name = {entry.name: entry for entry in given}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in by_name}
+    for cell in cells:
+        metadata = cell["metadata"].get(KEY)
+        name = metadata.get("grade_id") if isinstance(metadata, dict) else None
+        if isinstance(name, str) and name in found:
+            found[name].append(cell)
+    taken = {id(cell) for claims in found.values() for cell in claims}
+    rest = [cell for cell in cells if id(cell) not in taken]
+    for cell in rest:
+        if isinstance(cell["id"], str) and not found.get(cell["id"], [None]):
+            found[cell["id"]].append(cell)
+            taken.add(id(cell))
+    by_text = {(entry.kind, entry.source): entry.name for entry in given if entry.source.strip()}
+    for cell in rest:
+        name = by_text.get((cell["cell_type"], cell["source"]))
+        if name and not found[name] and id(cell) not in taken:
+            found[name].append(cell)
+    return found
+
+
+def _chosen(entry: Given, claims: list[dict[str, Any]], notes: list[str]) -> dict[str, Any] | None:
+    """Of a cell and its copies the last one with an answer in it."""
+    if len(claims) > 1:
+        notes.append(f"{entry.name} was there {len(claims)} times")
+    answers = [cell for cell in claims if not entry.locked and cell["source"].strip() != entry.source.strip()]
+    return next(reversed(answers or claims), None)
+
+
+def _restore(cell: dict[str, Any], entry: Given, notes: list[str]) -> None:
+    if cell["cell_type"] != entry.kind:
+        notes.append(f"{entry.name} was a cell of another kind")
+        cell["cell_type"] = entry.kind
+        for key in ("outputs", "execution_count"):
+            cell.pop(key, None)
+        if entry.kind == "code":
+            cell |= {"outputs": [], "execution_count": None}
+    if entry.locked and cell["source"] != entry.source:
+        notes.append(f"{entry.name} was changed")
+        cell["source"] = entry.source
+
+
+def _put_back(
+    cells: list[dict[str, Any]], claimed: dict[int, Given], given: Sequence[Given], notes: list[str]
+) -> list[dict[str, Any]]:
+    """The cells with those that are gone where they were given; code that a student has taken away stays away."""
+    present = {entry.name for entry in claimed.values()}
+    before: Given | None = None
+    for entry in given:
+        if entry.name not in present and not entry.is_answer_in_code:
+            notes.append(f"{entry.name} was gone")
+            metadata = {KEY: entry.metadata()}
+            cell: dict[str, Any] = {"cell_type": entry.kind, "id": None, "metadata": metadata, "source": entry.source}
+            if entry.kind == "code":
+                cell |= {"outputs": [], "execution_count": None}
+            places = [number for number, other in enumerate(cells) if claimed.get(id(other)) is before]
+            cells.insert(places[0] + 1 if before and places else 0, cell)
+            claimed[id(cell)] = entry
+            present.add(entry.name)
+        if entry.name in present:
+            before = entry
+    return cells
+
+
+def _name(cells: list[dict[str, Any]]) -> None:
+    """Gives every cell an id of its own."""
+    taken: set[str] = set()
+    for number, cell in enumerate(cells):
+        name = cell["id"]
+        if not (isinstance(name, str) and 0 < len(name) <= 64 and set(name) <= ID_CHARACTERS) or name in taken:
+            name = f"cell-{number}"
+            while name in taken:
+                name += "-"
+            cell["id"] = name
+        taken.add(name)

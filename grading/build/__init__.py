@@ -10,7 +10,7 @@ from nbformat import NotebookNode
 
 from grading.course import Course, Unit
 
-from ._notebook import header_text, notebook_text, pictures
+from ._notebook import edited_by_hand, header_text, notebook_text, pictures
 from ._solution import BuildError, read_solution, regions, solved_in
 
 STUBS = Path(__file__).parent / "stubs"
@@ -21,6 +21,7 @@ __all__ = [
     "Derived",
     "derive",
     "edited",
+    "edited_by_hand",
     "header_text",
     "notebook_text",
     "pictures",

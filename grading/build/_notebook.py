@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from grading.course import Course, Unit
 
 from ._solution import BuildError, read_solution, regions, solved_in
 
+KIT = "goodinit"
 FUTURE = re.compile(r"^from __future__ import annotations\n+", re.M)
 PICTURE = re.compile(r"!\[[^]]*\]\(\s*<?([^)>\s]+)")
 METADATA = {
@@ -77,6 +79,15 @@ def notebook_text(course: Course, unit: Unit) -> str:
 def header_text() -> str:
     """The text of source/header.ipynb, which nbgrader puts at the top of every notebook."""
     return _text([_plain("markdown", HEADER, "header")])
+
+
+def edited_by_hand(text: str) -> bool:
+    """Whether the text of a derived notebook has other cells than it was derived with; outputs do not count."""
+    try:
+        notebook = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]
+        return bool(notebook.metadata[KIT]["cells"] != _digest(notebook.cells))
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return True
 
 
 def pictures(course: Course, unit: Unit) -> dict[str, Path]:
@@ -191,7 +202,13 @@ def _hashed(kind: str, source: str) -> str:
 
 
 def _text(cells: list[Any]) -> str:
-    notebook = new_notebook(cells=cells, metadata=METADATA)  # type: ignore[no-untyped-call]
+    metadata = {**METADATA, KIT: {"cells": _digest(cells)}}
+    notebook = new_notebook(cells=cells, metadata=metadata)  # type: ignore[no-untyped-call]
     nbformat.validate(notebook)
     text: str = nbformat.writes(notebook)  # type: ignore[no-untyped-call]
     return text + "\n"
+
+
+def _digest(cells: list[Any]) -> str:
+    parts = [[cell.cell_type, cell.source, cell.metadata.get("nbgrader")] for cell in cells]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

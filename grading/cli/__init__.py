@@ -158,6 +158,18 @@ def _grades(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--roster", metavar="FILE", help="a list that the system has exported, to write its own ids")
 
 
+def _students(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("csv", metavar="CSV", help="a table with the columns id, first_name, last_name, email")
+    parser.add_argument("--nbgrader", metavar="DIR", required=True, help="the nbgrader course that they take")
+
+
+def _similar(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", help="a class as `goodinit grade` takes it, or nbgrader's submitted/")
+    parser.add_argument("--out", metavar="FILE", help="a page with the shared passages side by side")
+    parser.add_argument("--unit", metavar="TARGET", nargs="+", action="extend", help="these units or exercises only")
+    parser.add_argument("--by", choices=("unit", "exercise"), default="unit", help="what is compared with what")
+
+
 def _run_check(course: Course, args: argparse.Namespace) -> int:
     from ._check import check
 
@@ -212,6 +224,18 @@ def _run_grades(course: Course, args: argparse.Namespace) -> int:
     return grades(course, args)
 
 
+def _run_students(course: Course, args: argparse.Namespace) -> int:
+    from ._nbgrader import students
+
+    return students(course, args)
+
+
+def _run_similar(course: Course, args: argparse.Namespace) -> int:
+    from ._grades import similar
+
+    return similar(course, args)
+
+
 def _run_demo(course: Course, args: argparse.Namespace) -> int:
     from ._demo import demo
 
@@ -234,6 +258,8 @@ COMMANDS: dict[str, Command] = {
     "build": Command("derive exercises/ from solutions/", _build, _run_build),
     "grade": Command("a folder of submissions, graded behind the wall", _grade, _run_grade),
     "grades": Command("grades for Canvas, Moodle, Gradescope or a spreadsheet", _grades, _run_grades),
+    "students": Command("enter the students of a CSV file into a gradebook", _students, _run_students),
+    "similar": Command("passages that submissions share, for review", _similar, _run_similar),
     "demo": Command("the whole way in a few minutes, on the reference", lambda parser: None, _run_demo),
     "doctor": Command("what this machine can do", lambda parser: None, _run_doctor),
 }

@@ -14,6 +14,8 @@ def build(course: Course, args: argparse.Namespace) -> int:
     """Derives exercises/; refuses to overwrite work unless told to."""
     if importlib.util.find_spec("nbgrader") is None:
         raise BuildError("building needs nbgrader, which clears the solutions: pip install -e '.[instructor]'")
+    if args.db and args.nbgrader is None:
+        raise BuildError("--db is the gradebook of an nbgrader course: say --nbgrader DIR with it")
     if args.nbgrader is not None:
         from ._nbgrader import build as build_nbgrader
 

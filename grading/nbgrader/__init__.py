@@ -1,6 +1,16 @@
 """Runs the course with nbgrader: a course folder from course.toml, and grading by the judge, by configuration alone."""
 
-from ._config import configure
-from ._course import Built, NbgraderError, build_course, gradebook
+from ._config import NbgraderError, configure
+from ._course import Built, build_course, gradebook
+from ._students import Entered, enter_students, read_students
 
-__all__ = ["Built", "NbgraderError", "build_course", "configure", "gradebook"]
+__all__ = [
+    "Built",
+    "Entered",
+    "NbgraderError",
+    "build_course",
+    "configure",
+    "enter_students",
+    "gradebook",
+    "read_students",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,14 @@ from grading.nbgrader import configure
 
 configure(get_config(), __file__{arguments})  # noqa: F821
 """
+DERIVED = re.compile(
+    re.escape(TEXT).replace(re.escape("{arguments}"), r"(?:, course='[^']*')?(?:, db_url='(?P<db_url>[^']*)')?")
+)
+
+
+class NbgraderError(Exception):
+    """One sentence on what an nbgrader course cannot be made from, or what stands in the way."""
+
 
 # nbgrader's own list, with mark schemes cleared before the gradebook takes a copy: it puts that copy where a student
 # has deleted an answer, and compares answers with its checksum to tell those that nobody has written
@@ -50,6 +59,13 @@ AUTOGRADE_PREPROCESSORS = [
     "nbgrader.preprocessors.CheckCellMetadata",
 ]
 
+FEEDBACK = "grading.nbgrader._feedback"
+FEEDBACK_PREPROCESSORS = [
+    "nbgrader.preprocessors.GetGrades",
+    f"{FEEDBACK}.Parts",
+    "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
+]
+
 
 def configure(config: Config, file: str, *, course: str | None = None, db_url: str | None = None) -> None:
     """Sets up nbgrader for the course folder that `file` lies in; calling it again changes nothing.
@@ -75,6 +91,9 @@ def configure(config: Config, file: str, *, course: str | None = None, db_url: s
     config.Autograde.autograde_preprocessors = list(AUTOGRADE_PREPROCESSORS)
     if course:
         config.Judged.course = course
+    config.GenerateFeedback.exporter_class = f"{FEEDBACK}.FeedbackExporter"
+    config.GenerateFeedback.preprocessors = list(FEEDBACK_PREPROCESSORS)
+    config.ExchangeFactory.release_feedback = f"{FEEDBACK}.ReleaseFeedback"
 
 
 def course_of(root: Path, course: str | None = None) -> Course:
@@ -88,18 +107,28 @@ def sqlite(root: Path) -> str:
 
 
 def read_config(root: Path) -> Config:
-    """What DIR/nbgrader_config.py says; empty where there is none."""
+    """What DIR/nbgrader_config.py says; empty where there is none.
+
+    Raises NbgraderError where it fails.
+    """
     try:
         return PyFileConfigLoader(FILE, path=str(root)).load_config()
     except ConfigFileNotFound:
         return Config()
+    except (Exception, SystemExit) as error:
+        raise NbgraderError(f"{root / FILE} cannot be read: {type(error).__name__}: {error}") from None
+
+
+def derived_config(text: str) -> re.Match[str] | None:
+    """Whether an nbgrader_config.py is as it was derived; the group `db_url` is the gradebook that it names."""
+    return DERIVED.fullmatch(text)
 
 
 def config_text(root: Path, course: Course, db_url: str | None) -> str:
     """The text of DIR/nbgrader_config.py."""
     arguments = ""
     if find_root(root).resolve() != course.root.resolve():
-        arguments += f", course={str(_relative(course.root.resolve(), root.resolve()))!r}"
+        arguments += f", course={os.path.relpath(course.root.resolve(), root.resolve())!r}"
     if db_url:
         arguments += f", db_url={db_url!r}"
     return TEXT.format(arguments=arguments)
@@ -108,7 +137,3 @@ def config_text(root: Path, course: Course, db_url: str | None) -> str:
 def configured(config: Config, key: str) -> Any:
     """A setting of the course folder, None where the configuration has none."""
     return config.CourseDirectory.get(key) if "CourseDirectory" in config else None
-
-
-def _relative(path: Path, start: Path) -> Path:
-    return Path(os.path.relpath(path, start))

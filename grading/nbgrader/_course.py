@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -11,83 +12,163 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from grading.build import header_text, notebook_text, pictures
+from grading.build import edited_by_hand, header_text, notebook_text, pictures
 from grading.course import Course, Unit
 
-from ._config import FILE, HEADER, config_text, configured, read_config, sqlite
-
-
-class NbgraderError(Exception):
-    """One sentence on what an nbgrader course cannot be made from, or what stands in the way."""
+from ._config import FILE, HEADER, NbgraderError, config_text, configured, derived_config, read_config, sqlite
 
 
 @dataclass
 class Built:
-    """What a build has done: files written, due dates set, and sentences for the instructor."""
+    """What a build has done: the files written, the assignments whose notebooks changed, and sentences to read."""
 
     written: list[Path] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
-def build_course(course: Course, root: Path, *, db_url: str | None = None) -> Built:
-    """Makes or renews the nbgrader course in the folder `root`; grades that the gradebook holds stay as they are."""
-    texts = {unit.id: notebook_text(course, unit) for unit in course.units}
+def build_course(course: Course, root: Path, *, db_url: str | None = None, force: bool = False) -> Built:
+    """Makes or renews the nbgrader course in the folder `root`; grades that the gradebook holds stay as they are.
+
+    Raises NbgraderError, before anything is written, where a source notebook was edited by hand, unless told `force`.
+    """
+    files = {root / HEADER: header_text()}
+    files |= {root / "source" / unit.id / f"{unit.id}.ipynb": notebook_text(course, unit) for unit in course.units}
     shown = {unit.id: pictures(course, unit) for unit in course.units}
+    if root.exists() and not root.is_dir():
+        raise NbgraderError(f"{root} is no folder: give one that the nbgrader course may be made in")
+    edited = [path for path, text in files.items() if not _same(path, text) and _edited(path)]
+    if edited and not force:
+        names = ", ".join(str(path) for path in edited)
+        raise NbgraderError(f"{names} was edited by hand, and a build would overwrite it; move it away, or say --force")
     built = Built()
     root.mkdir(parents=True, exist_ok=True)
-    _write_config(course, root, db_url, built)
-    _write(root / HEADER, header_text(), built)
-    for unit in course.units:
-        folder = root / "source" / unit.id
-        if _write(folder / f"{unit.id}.ipynb", texts[unit.id], built):
-            built.changed.append(unit.id)
-        for name, picture in shown[unit.id].items():
-            _copy(picture, folder / name, built)
-    with gradebook(root) as book:
+    config, where = _config(course, root, db_url, built)
+    with _opened(*where) as book:
+        if config is not None:
+            _write(root / FILE, config, built)
+        for path, text in files.items():
+            if _write(path, text, built) and path.parent.name in shown:
+                built.changed.append(path.parent.name)
         for unit in course.units:
+            for name, picture in shown[unit.id].items():
+                _copy(picture, root / "source" / unit.id / name, built)
             _enter(book, unit, built)
+            _compare(book, unit, files[root / "source" / unit.id / f"{unit.id}.ipynb"], built)
     return built
 
 
 @contextmanager
 def gradebook(root: Path) -> Iterator[Any]:
-    """The gradebook of the course in `root`, nbgrader's own API, made where there is none yet."""
+    """The gradebook of the course in `root`, by nbgrader's own API, made where there is none yet.
+
+    Raises NbgraderError where it cannot be reached.
+    """
+    with _opened(*_configured(root)) as book:
+        yield book
+
+
+def _configured(root: Path) -> tuple[str, str]:
+    """The address of the gradebook and the id of the course that the configuration in `root` gives."""
+    config = read_config(root)
+    return configured(config, "db_url") or sqlite(root), configured(config, "course_id") or "default_course"
+
+
+@contextmanager
+def _opened(url: str, course_id: str) -> Iterator[Any]:
     from nbgrader.api import Gradebook
     from nbgrader.utils import setenv
+    from sqlalchemy.exc import SQLAlchemyError
 
-    config = read_config(root)
-    url = configured(config, "db_url") or sqlite(root)
     # a new gradebook asks the command `alembic`, which lies beside a Python that nobody has activated
     commands = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
-    with setenv(PATH=commands):
-        book = Gradebook(url, configured(config, "course_id") or "default_course")
+    try:
+        with setenv(PATH=commands):
+            book = Gradebook(url, course_id)
+    except ModuleNotFoundError as error:
+        need = "pip install 'goodinit[postgresql]'" if url.startswith("postgresql") else "install it"
+        raise NbgraderError(f"the gradebook {_shown(url)} needs the package {error.name}: {need}") from None
+    except (SQLAlchemyError, ValueError) as error:
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        raise NbgraderError(f"the gradebook {_shown(url)} cannot be reached: {reason}") from None
     with book:
         yield book
 
 
-def _write_config(course: Course, root: Path, db_url: str | None, built: Built) -> None:
-    """Writes nbgrader_config.py where there is none; one that is there may be the instructor's own, and stays."""
-    path, text = root / FILE, config_text(root, course, db_url)
-    if not path.is_file():
-        _write(path, text, built)
-    elif path.read_text(encoding="utf-8") != text:
-        built.notes.append(f"{path} is there already and was left as it is; a new one would read:\n{text}")
+def _shown(url: str) -> str:
+    """A gradebook's address without the password in it."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url).render_as_string()
+    except (ArgumentError, ValueError):
+        return repr(url)
+
+
+def _config(course: Course, root: Path, db_url: str | None, built: Built) -> tuple[str | None, tuple[str, str]]:
+    """The text for nbgrader_config.py, the gradebook and the course's id.
+
+    No text where the instructor has changed the file: it stays as it is, and what it lacks is said.
+    """
+    path = root / FILE
+    # SQLAlchemy would ask for a driver that does not come with goodinit[postgresql]
+    db_url = db_url and re.sub("^postgres(ql)?://", "postgresql+psycopg2://", db_url)
+    present = path.read_text(encoding="utf-8") if path.is_file() else ""
+    derived = derived_config(present)
+    if not present or derived:
+        db_url = db_url or (derived and derived["db_url"])
+        return config_text(root, course, db_url), (db_url or sqlite(root), course.nbgrader.course_id)
+    where = _configured(root)
+    if "configure(" not in present:
+        wanted = config_text(root, course, db_url)
+        built.notes.append(f"{path} is yours and stays as it is; for the course to work, it must begin with\n{wanted}")
+    elif db_url and db_url != where[0]:
+        built.notes.append(f"{path} is yours and stays as it is, with the gradebook {_shown(where[0])}")
+    return None, where
 
 
 def _enter(book: Any, unit: Unit, built: Built) -> None:
-    """Enters an assignment; a due date that course.toml does not give is left as the instructor set it."""
+    """Enters an assignment; a due date that course.toml does not give stays as the instructor has set it."""
     assignment = book.update_or_create_assignment(unit.id)
     if unit.due is not None:
         before = assignment.duedate
         assignment = book.update_or_create_assignment(unit.id, duedate=unit.due.isoformat())
         if assignment.duedate != before:
-            built.notes.append(f"{unit.id} is due {assignment.duedate} UTC")
+            built.notes.append(f"{unit.id} is due {assignment.duedate:%Y-%m-%d %H:%M} UTC")
+
+
+def _compare(book: Any, unit: Unit, text: str, built: Built) -> None:
+    """Says where nbgrader will not take a notebook, because work on another set of cells has been graded."""
+    import nbformat
+    from nbgrader.api import MissingEntry
+
+    try:
+        notebook = book.find_notebook(unit.id, unit.id)
+    except MissingEntry:
+        return
+    before = {cell.name for cell in notebook.source_cells}
+    cells = nbformat.reads(text, as_version=4).cells  # type: ignore[no-untyped-call]
+    now = {cell.metadata.nbgrader.grade_id for cell in cells if "nbgrader" in cell.metadata}
+    if notebook.submissions and before != now:
+        names = ", ".join([*(f"{name} (new)" for name in now - before), *(f"{name} (gone)" for name in before - now)])
+        built.notes.append(
+            f"{unit.id} has graded submissions, and nbgrader changes no cells then: {names}; its grades stay, and "
+            f"`nbgrader generate_assignment {unit.id}` will refuse"
+        )
+
+
+def _same(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text
+
+
+def _edited(path: Path) -> bool:
+    return path.is_file() and edited_by_hand(path.read_text(encoding="utf-8", errors="replace"))
 
 
 def _write(path: Path, text: str, built: Built) -> bool:
     """Writes a derived file; returns whether that changed it."""
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
+    if _same(path, text):
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")

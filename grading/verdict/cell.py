@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,7 @@ HERE = Path(__file__).parent
 PROSE = ("likely", "remember", "problem", "stopped", "please", "again")
 # a notebook has its own ways for these
 LEFT_OUT = ("replay", "hint")
+JUDGED = "judged with"
 LABELLED = re.compile(r"(\S.*?)(?:\s{2,}(.*))?")
 
 
@@ -44,9 +46,11 @@ def plain(verdicts: Sequence[Verdict], note: str = "", *, public: bool = True) -
     """The same as text: the first check that did not pass in full, for mending it often mends the others."""
     lines = [f"{MARK[exercise_verdict(verdicts)]} {verdicts[0].exercise}: {headline(verdicts, public=public)}"]
     failed = [verdict for verdict in verdicts if verdict.verdict not in (PASSED, NOT_STARTED)]
-    lines += [render(verdict) for verdict in failed[:1]]
+    lines += [render(replace(verdict, details=_details(verdict))) for verdict in failed[:1]]
     lines += [f"{MARK[verdict.verdict]} {sentence(verdict)}" for verdict in failed[1:]]
-    return "\n".join([*lines, *_notes(verdicts, note)])
+    notes = _notes(verdicts, note)
+    # what was borrowed has been said with the first failure
+    return "\n".join([*lines, *(notes if not failed else [line for line in notes if not line.startswith(JUDGED)])])
 
 
 def headline(verdicts: Sequence[Verdict], *, public: bool = True) -> str:
@@ -56,20 +60,29 @@ def headline(verdicts: Sequence[Verdict], *, public: bool = True) -> str:
     if state == PASSED:
         return f"{checks} passed ({passed})"
     if state == NOT_STARTED and not passed:
-        return "not started: there is still a `raise NotImplementedError(...)`, or its cell has not been run"
+        return "not started: still a stub, or its cell has not been run"
     return f"{state}: {passed} of {len(verdicts)} {checks} passed"
 
 
 def facts(verdict: Verdict) -> list[tuple[str, str]]:
     """The details of a verdict, a label and its value each: `called`, `came back`, `expected`."""
     found: list[tuple[str, list[str]]] = []
-    for line in verdict.details.splitlines():
+    for line in _details(verdict).splitlines():
         labelled = LABELLED.fullmatch(line)
         if labelled:
             found.append((labelled[1], [labelled[2] or ""]))
         elif found:
             found[-1][1].append(line.strip())
-    return [(label, "\n".join(lines)) for label, lines in found if label not in LEFT_OUT]
+    return [(label, "\n".join(lines)) for label, lines in found]
+
+
+def _details(verdict: Verdict) -> str:
+    """The lines below a verdict without those whose place a notebook has something else for."""
+    lines, kept = [], True
+    for line in verdict.details.splitlines():
+        kept = line.partition(" ")[0] not in LEFT_OUT if line[:1].strip() else kept
+        lines += [line] if kept else []
+    return "\n".join(lines)
 
 
 def _notes(verdicts: Sequence[Verdict], note: str) -> list[str]:
@@ -77,7 +90,7 @@ def _notes(verdicts: Sequence[Verdict], note: str) -> list[str]:
     state = exercise_verdict(verdicts)
     borrowed = verdicts[0].borrowed
     if borrowed and state not in (PASSED, NOT_STARTED):
-        notes.append(f"judged with the reference's {', '.join(borrowed)}: yours has not passed yet")
+        notes.append(f"{JUDGED} the reference's {', '.join(borrowed)}: yours has not passed yet")
     if state not in (PASSED, NOT_STARTED, BLOCKED):
         notes.append(f'same numbers again: check("{verdicts[0].exercise}", seed={verdicts[0].seed})')
     return notes

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import textwrap
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from grading.course import Course, CourseError
 from grading.nbgrader._exports import FORMATS, INDEX, Export
 from grading.nbgrader._roster import read_roster
 from grading.nbgrader._scores import ExportError, from_gradebook, from_records
+
+SHOWN = 20
 
 
 def grades(course: Course, args: argparse.Namespace) -> int:
@@ -22,7 +25,7 @@ def grades(course: Course, args: argparse.Namespace) -> int:
     if folder and args.out is None:
         raise ExportError("--format gradescope-json writes a file per submission; say where by --out FOLDER")
     if args.nbgrader is not None:
-        scores = from_gradebook(course, Path(args.nbgrader), units)
+        scores = from_gradebook(course, Path(args.nbgrader), units, reasons=folder)
     else:
         scores = from_records(course, Path(args.records), units)
     roster = read_roster(Path(args.roster), args.format) if args.roster else None
@@ -38,6 +41,28 @@ def grades(course: Course, args: argparse.Namespace) -> int:
     if args.out is not None:
         print(f"{len(scores.students) - export.left_out} students, {len(scores.assignments)} assignments: {args.out}")
     return 1 if export.left_out or scores.left_out else 0
+
+
+def similar(course: Course, args: argparse.Namespace) -> int:
+    """Compares, and returns 0 whatever it finds: that two submissions are alike is no mistake."""
+    try:
+        from grading.nbgrader._similarity import LIMITS, compare, page
+    except ModuleNotFoundError as error:
+        raise ExportError(f"comparing submissions needs {error.name}: pip install 'goodinit[instructor]'") from None
+    chosen = {exercise.id for target in args.unit or () for exercise in course.resolve(target)}
+    exercises = [exercise for name, exercise in course.exercises.items() if not chosen or name in chosen]
+    report = compare(course, Path(args.folder), exercises, by_exercise=args.by == "exercise")
+    if args.out is not None:
+        _write_file(Path(args.out), page(course, report))
+    for pair in report.pairs[:SHOWN]:
+        shares = "  ".join(f"{m.subject} {m.shares[0]:.0%}/{m.shares[1]:.0%}" for m in pair.matches)
+        print(f"{pair.students[0]}, {pair.students[1]}: {shares}")
+    print(textwrap.fill(f"{len(report.pairs)} pairs of {report.students} submissions share text. {LIMITS}", 100))
+    for note in report.notes:
+        print(f"goodinit: {note}", file=sys.stderr)
+    if args.out is not None:
+        print(f"Side by side: {args.out}")
+    return 0
 
 
 def _unit(course: Course, target: str) -> str:

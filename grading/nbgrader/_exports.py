@@ -6,19 +6,21 @@ import csv
 import io
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy
 
+from grading.classroom import as_json
 from grading.classroom._entries import _slug as slug
 from grading.classroom._output import _harmless as harmless
-from grading.classroom._output import as_json
 from grading.course import Course
 from grading.verdict import PASSED, Verdict, clean
 from grading.verdict.render import render
 
+from ._cells import CHECK, HIDDEN
 from ._roster import FIRST, LAST, Roster, match
 from ._scores import Assignment, ExportError, Part, Score, Scores, Student, listed
 
@@ -179,8 +181,8 @@ def export_gradescope(course: Course, scores: Scores, roster: Roster | None) -> 
     Gradescope, autograder specifications: `score` at the top overrides the sum of the tests, which need none then.
     `text` is a format in which no markup counts. `visibility` is visible, hidden, after_due_date or after_published.
     """
-    addresses = [s.email.casefold() for s in scores.students]
-    shown = {s.id: s.email if s.email and addresses.count(s.email.casefold()) == 1 else s.id for s in scores.students}
+    names = Counter(name.casefold() for s in scores.students for name in {s.email, s.id})
+    shown = {s.id: s.email if s.email and names[s.email.casefold()] == 1 else s.id for s in scores.students}
     export = Export({})
     if roster:
         found = match(scores.students, roster)
@@ -235,20 +237,20 @@ def _tests(part: Part, record: dict[str, Any] | None) -> list[dict[str, Any]]:
 
 def _test(found: dict[str, Any]) -> dict[str, Any]:
     """One check; of a hidden one no more than its title and verdict."""
-    hidden = found.get("hidden", False)
-    verdict = Verdict.from_dict({field.name: found[field.name] for field in fields(Verdict)})
+    verdict = Verdict.from_dict(found)
+    title = f"{verdict.message} {HIDDEN}" if verdict.hidden else verdict.check.replace("_", " ")
     return {
-        "name": f"{verdict.exercise}: {verdict.check.replace('_', ' ')}",
+        "name": f"{verdict.exercise}: {title}",
         "score": verdict.points,
         "max_score": verdict.max_points,
         "status": "passed" if verdict.verdict == PASSED else "failed",
-        "output": verdict.verdict if hidden else f"{verdict.verdict}\n\n{render(verdict)}",
-        "visibility": HIDDEN_SHOWN if hidden else "visible",
+        "output": verdict.verdict if verdict.hidden else f"{verdict.verdict}\n\n{render(verdict)}",
+        "visibility": HIDDEN_SHOWN if verdict.hidden else "visible",
     }
 
 
 def _exercise(part: Part) -> str:
-    return part.name.removeprefix("check-")
+    return part.name.removeprefix(CHECK)
 
 
 NO_GRADE = "-"

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from grading.classroom._entries import _slug
 from grading.course import Course, did_you_mean
 from grading.verdict import KIT_ERROR, Verdict
 
-from ._config import FILE, configured, read_config, sqlite
+from ._config import configured, read_config, sqlite
+from ._course import gradebook
+from ._desk import KEPT
 
+SQLITE = "sqlite:///"
 RECORDS = "records"
 RECORD = ("student", "submission", "options", "problem")
 NAMED = 8
@@ -87,8 +92,10 @@ class Scores:
     left_out: int = 0
 
 
-def from_gradebook(course: Course, root: Path, units: Collection[str] = ()) -> Scores:
+def from_gradebook(course: Course, root: Path, units: Collection[str] = (), *, reasons: bool = False) -> Scores:
     """The scores in the gradebook of the nbgrader course in `root`, of all assignments unless `units` are named.
+
+    With `reasons`, what the judge has found when it autograded comes with each score.
 
     Raises ExportError where there is none, or none that can be read.
     """
@@ -106,6 +113,8 @@ def from_gradebook(course: Course, root: Path, units: Collection[str] = ()) -> S
             for s in book.students
         ]
         scores = Scores(students, assignments, _scores(book, {assignment.name for assignment in assignments}))
+    if reasons:
+        scores.by = {key: replace(score, record=_kept(root, *key)) for key, score in scores.by.items()}
     for assignment in assignments:
         waiting = [
             student.id
@@ -115,6 +124,12 @@ def from_gradebook(course: Course, root: Path, units: Collection[str] = ()) -> S
         if waiting:
             scores.notes.append(f"{assignment.name} waits to be graded by hand for {listed(waiting)}")
     return scores
+
+
+def _kept(root: Path, student: str, assignment: str) -> dict[str, Any] | None:
+    """What autograding has found; None where something else has graded."""
+    path = root / KEPT / assignment / f"{_slug(student)}.json"
+    return _record(path) if path.is_file() else None
 
 
 def _scores(book: Any, names: Collection[str]) -> dict[tuple[str, str], Score]:
@@ -163,31 +178,23 @@ def _scores(book: Any, names: Collection[str]) -> dict[tuple[str, str], Score]:
 
 @contextmanager
 def _opened(root: Path) -> Iterator[Any]:
-    """The gradebook of `root`, which must be there: nbgrader itself makes a new one where there is none."""
-    try:
-        from sqlalchemy.engine import make_url
-        from sqlalchemy.exc import SQLAlchemyError
+    """The gradebook of `root`, which must be there: nbgrader makes a new one where there is none."""
+    if importlib.util.find_spec("nbgrader") is None:
+        raise ExportError("reading a gradebook needs nbgrader: pip install 'goodinit[instructor]'")
+    from sqlalchemy.exc import SQLAlchemyError
 
-        from ._course import gradebook
-    except ModuleNotFoundError as error:
-        raise ExportError(f"reading a gradebook needs {error.name}: pip install -e '.[instructor]'") from None
     if not root.is_dir():
         raise ExportError(f"there is no folder {root}; one that `goodinit build --nbgrader` has made is expected")
-    try:
-        url = configured(read_config(root), "db_url") or sqlite(root)
-        database = make_url(url).database
-    except Exception as error:  # whatever an instructor's own configuration may raise
-        raise ExportError(f"{root / FILE} cannot be used: {type(error).__name__}: {error}") from None
-    if url.startswith("sqlite") and not Path(database or "").is_file():
-        raise ExportError(f"{root} holds no gradebook: there is no file {database}")
+    url = configured(read_config(root), "db_url") or sqlite(root)
+    file = url.removeprefix(SQLITE)
+    if file != url and not Path(file).is_file():
+        raise ExportError(f"{root} holds no gradebook: there is no file {file}")
     try:
         with gradebook(root) as book:
             yield book
     except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
         raise ExportError(f"the gradebook of {root} cannot be read: {reason}") from None
-    except ModuleNotFoundError as error:
-        raise ExportError(f"the gradebook of {root} is on a server whose driver is missing: {error.name}") from None
 
 
 def from_records(course: Course, out: Path, units: Collection[str] = ()) -> Scores:
@@ -244,7 +251,7 @@ def _record(path: Path) -> dict[str, Any]:
         for entry in (*record["units"].values(), *record["exercises"].values()):
             math.fsum((entry["points"], entry["max_points"]))
         for verdict in record["verdicts"]:
-            record["exercises"][Verdict(**{known.name: verdict[known.name] for known in fields(Verdict)}).exercise]
+            record["exercises"][Verdict.from_dict(verdict).exercise]
         return {key: record[key] for key in (*RECORD, "units", "exercises", "verdicts")}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ExportError(f"{path} is no record of `goodinit grade`; take it away, or grade again") from None

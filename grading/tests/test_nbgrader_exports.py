@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 pytest.importorskip("nbgrader", reason="a gradebook takes nbgrader, which is not installed")
@@ -395,33 +395,35 @@ def test_a_system_gets_every_point_and_no_formula(course: Course, kind: str, col
     assert not any(AS_FORMULA.match(cell) for line in lines for cell in line if cell != "-")
     for student in scores.students:
         # an id that were changed would find nobody, or somebody else
-        assert student.id in people or any(
-            AS_FORMULA.match(x) or not x.isprintable() for x in (student.id, student.email)
-        )
+        strange = [text for text in (student.id, student.email) if AS_FORMULA.match(text) or not text.isprintable()]
+        assert student.id in people or strange
         for assignment in scores.assignments if student.id in people else ():
-            cell, score = (
-                people[student.id][header.index(assignment.name)],
-                scores.by.get((student.id, assignment.name)),
-            )
+            cell = people[student.id][header.index(assignment.name)]
+            score = scores.by.get((student.id, assignment.name))
             assert cell in ("", "-") if score is None else float(cell) == score.total
     assert len(people) == len(scores.students) - done.left_out
 
 
 @given(classes())
-def test_gradescopes_tests_add_up(course: Course, scores: Scores) -> None:
+@example(
+    Scores(
+        [Student("ada", email="emmy"), Student("emmy"), Student("x", email="Y@x"), Student("z", email="y@x")],
+        [Assignment("u1_statistics", 1.0)],
+        {(student, "u1_statistics"): Score(1.0) for student in ("ada", "emmy", "x", "z")},
+    )
+)
+def test_gradescope_gets_a_file_for_every_submission(course: Course, scores: Scores) -> None:
     done = FORMATS["gradescope-json"](course, scores, None)
-    assert len(done.files) == len(scores.by) + 1
-    left = dict(scores.by)
-    for (student, assignment), score in scores.by.items():
-        whose = [who for who, name in json.loads(done.files["students.json"])[assignment].items()]
-        assert student in whose or next(s.email for s in scores.students if s.id == student) in whose
-        del left[student, assignment]
-        assert score.total == max(0.0, math.fsum(part.points for part in score.parts) - score.penalty)
-    for name, text in done.files.items():
-        if name != "students.json":
-            results = gradescope_reads(text)
-            points = math.fsum(test["score"] for test in results["tests"])
-            assert results["score"] <= points
+    index = json.loads(done.files.pop("students.json"))
+    assert len(done.files) == len(scores.by) == sum(map(len, index.values()))
+    for (name, assignment), score in scores.by.items():
+        student = next(student for student in scores.students if student.id == name)
+        files = {index[assignment][who] for who in (student.email, student.id) if who in index[assignment]}
+        results = [gradescope_reads(done.files[file]) for file in files]
+        assert score.total in [result["score"] for result in results]
+        for result in results:
+            points = math.fsum(test["score"] for test in result["tests"])
+            assert not result["tests"] or result["score"] <= points
 
 
 def test_a_gradebook_is_not_made_by_reading_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -436,10 +438,10 @@ SERVER = "c.CourseDirectory.db_url = '{}'"
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        ("", "cannot be read"),
+        ("", "cannot be reached: file is not a database"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
         (SERVER.format("nosuch://x"), "nosuch"),
-        (SERVER.format("postgresql://127.0.0.1:9/none"), "the gradebook of"),
+        (SERVER.format("postgresql+psycopg2://127.0.0.1:9/none"), "cannot be reached: "),
         (SERVER.format("sqlite:////nowhere/gradebook.db"), "there is no file /nowhere/gradebook.db"),
     ],
 )
@@ -572,6 +574,36 @@ def test_records_give_gradescope_reasons(graded: Path, tmp_path: Path) -> None:
     assert "SyntaxError" in syntax["output"]
 
 
+def test_a_gradebook_comes_with_the_reasons_of_the_judge(class_folder: Path, graded: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "class", tmp_path / "results"
+    shutil.copytree(class_folder, folder)
+    (folder / ".goodinit" / "u1_statistics").mkdir(parents=True)
+    record = json.loads((graded / "out" / "records" / "partly.json").read_text())
+    (folder / ".goodinit" / "u1_statistics" / "ada.json").write_text(json.dumps(record))
+    with gradebook(folder) as book:
+        for name in ("mean", "variance"):
+            grade = book.find_grade(f"check-{name}", "u1_statistics", "u1_statistics", "ada")
+            grade.auto_score = record["exercises"][name]["points"]
+        book.db.commit()
+    words = ("--format", "gradescope-json", "--out", out)
+    assert goodinit("grades", "--nbgrader", folder, *words) == 0
+    ada = gradescope_reads((out / "u1_statistics" / "ada%40uni.example.json").read_text())
+    assert [test["name"].partition(":")[0] for test in ada["tests"]] == [
+        "u1-outlier",
+        *(verdict["exercise"] for verdict in record["verdicts"]),
+    ]
+    points = math.fsum(test["score"] for test in ada["tests"])
+    assert ada["score"] == pytest.approx(points - 0.25, abs=1e-5)
+    with gradebook(folder) as book:  # whoever decides otherwise has the last word, and the reasons stay
+        book.find_grade("check-variance", "u1_statistics", "u1_statistics", "ada").manual_score = 0.75
+        book.db.commit()
+    assert goodinit("grades", "--nbgrader", folder, *words) == 0
+    tests = gradescope_reads((out / "u1_statistics" / "ada%40uni.example.json").read_text())["tests"]
+    assert tests[-1]["score"] == 0.75
+    assert tests[-1]["output"].startswith("graded by hand\n\n")
+    assert "n - 1" in tests[-1]["output"]
+
+
 def altered(graded: Path, out: Path, **changes: Any) -> Path:
     """A copy of the records in which that of `right` is another."""
     shutil.copytree(graded / "out", out)
@@ -586,13 +618,13 @@ def test_of_a_hidden_check_nothing_but_title_and_verdict_is_shown(graded: Path, 
     path = out / "records" / "partly.json"
     record = json.loads(path.read_text())
     secret = next(found for found in record["verdicts"] if found["verdict"] == "wrong")
-    secret |= {"hidden": True, "check": "secret", "details": "SECRET"}
+    secret |= {"hidden": True, "message": "Hidden title.", "check": "SECRET", "details": "SECRET", "bug": "SECRET"}
     path.write_text(json.dumps(record))
     assert goodinit("grades", "--records", out, "--format", "gradescope-json", "--out", tmp_path / "results") == 0
     text = (tmp_path / "results" / "u1_statistics" / "partly.json").read_text()
     assert "SECRET" not in text
     test = next(test for test in gradescope_reads(text)["tests"] if test["visibility"] != "visible")
-    assert test["output"] == "wrong"
+    assert (test["name"], test["output"]) == ("variance: Hidden title. (a hidden check)", "wrong")
     assert test["visibility"] == "after_published"
 
 

@@ -47,6 +47,11 @@ class NotGraded(Exception):
 class MendingExporter(NotebookExporter):
     """Reads notebooks as they were handed in, and mends them on the way."""
 
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)  # type: ignore[no-untyped-call]
+        # what was mended, by student and notebook
+        self.notes: dict[tuple[str, str], list[str]] = {}
+
     def from_filename(self, filename: str, resources: Any = None, **more: Any) -> Any:
         who = resources["nbgrader"]
         converter: Any = self.parent
@@ -60,6 +65,8 @@ class MendingExporter(NotebookExporter):
             raise _not_graded(self.log, f"{who['student']}'s {who['notebook']}.ipynb {error}") from None
         for note in mended.notes:
             self.log.warning("%s's %s.ipynb: %s", who["student"], who["notebook"], note)
+        # nbgrader reads what it has written once more
+        self.notes.setdefault((who["student"], who["notebook"]), []).extend(mended.notes)
         text = nbformat.writes(mended.notebook)  # type: ignore[no-untyped-call]
         return self.from_file(io.StringIO(text), resources=resources, **more)
 
@@ -99,7 +106,8 @@ class Judged(Execute):  # type: ignore[misc]
             if record["problem"].startswith(LOST):
                 raise _not_graded(self.log, f"{name} {record['problem']}")
             self.log.warning("%s: %s", name, record["problem"])
-        show(nb, record)
+        notes = self.parent.notes.get((who["student"], who["notebook"]), [])
+        show(nb, record, desk.unit.title, [*notes, *([record["problem"]] if record["problem"] else [])])
         resources[PERSON], resources[RECONSIDER] = for_a_person(record)
         return nb, resources
 

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from nbformat import NotebookNode, from_dict
 
-from grading.verdict import DELEGATED, KIT_ERROR, Verdict
+from grading.verdict import DELEGATED, KIT_ERROR, Verdict, exercise_verdict
 from grading.verdict.cell import fragment, plain
 
 CHECK = "check-"
 HIDDEN = "(a hidden check)"
 
 
-def show(notebook: NotebookNode, record: dict[str, Any]) -> None:
+def show(notebook: NotebookNode, record: dict[str, Any], title: str = "", notes: Sequence[str] = ()) -> None:
     """Replaces the outputs of all code cells by those of a record, and of every check by its verdicts and points.
 
-    A record without outputs leaves those of the other cells as they are.
+    A record without outputs leaves those of the other cells as they are. `title` and `notes` are for the page that the
+    student gets.
     """
+    notebook.metadata["goodinit"] = {"title": title, "notes": list(notes)}
     by_exercise = verdicts_of(record)
     outputs = iter(record["cells"] or ())
     for number, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), start=1):
         shown = next(outputs, None)
         exercise = exercise_of(cell)
         if exercise in by_exercise:
-            shown = _judged(by_exercise[exercise], record, float(cell.metadata.nbgrader.points), number)
+            cell.metadata["goodinit"] = {"verdict": exercise_verdict(by_exercise[exercise])}
+            shown = _judged(by_exercise[exercise], record, float(cell.metadata.nbgrader.points))
         if shown is not None:
             cell.outputs = [_numbered(from_dict(output), number) for output in shown]  # type: ignore[no-untyped-call]
             cell.execution_count = number
@@ -59,7 +62,7 @@ def for_a_person(record: dict[str, Any]) -> tuple[set[str], set[str]]:
     return failed, delegated | set(record["review"])
 
 
-def _judged(verdicts: list[Verdict], record: dict[str, Any], points: float, number: int) -> Iterator[dict[str, Any]]:
+def _judged(verdicts: list[Verdict], record: dict[str, Any], points: float) -> Iterator[dict[str, Any]]:
     """The outputs of a check: what was found, and the points that nbgrader reads."""
     shown = [replace(one, message=f"{one.message} {HIDDEN}") if one.hidden else one for one in verdicts]
     exercise = record["exercises"][verdicts[0].exercise]
@@ -69,12 +72,8 @@ def _judged(verdicts: list[Verdict], record: dict[str, Any], points: float, numb
     yield {"output_type": "display_data", "data": data, "metadata": {}}
     share = exercise["points"] / exercise["max_points"] if exercise["max_points"] else 0.0
     earned = points if math.isclose(share, 1.0) else min(points, round(points * share, 6))
-    yield {
-        "output_type": "execute_result",
-        "data": {"text/plain": f"{earned!r}"},
-        "metadata": {},
-        "execution_count": number,
-    }
+    number = {"text/plain": f"{earned!r}"}
+    yield {"output_type": "execute_result", "data": number, "metadata": {}, "execution_count": None}
 
 
 def _numbered(output: Any, number: int) -> Any:

@@ -61,7 +61,6 @@ AUTOGRADE_PREPROCESSORS = [
 
 FEEDBACK = "grading.nbgrader._feedback"
 FEEDBACK_PREPROCESSORS = [
-    "nbgrader.preprocessors.GetGrades",
     f"{FEEDBACK}.Parts",
     "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
 ]

@@ -7,6 +7,7 @@ is put right, one that is gone is put back, a copy becomes a plain cell. Answers
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ METADATA = {
 }
 # nbgrader's metadata are kept here and nowhere else; tags such as skip-execution mean nothing
 KEY = "nbgrader"
+ATTACHED = ("image/png", "image/jpeg", "image/gif")
+BASE64 = re.compile(r"[A-Za-z0-9+/=\s]*")
 ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 
 
@@ -192,10 +195,26 @@ def _whole(cell: dict[str, Any]) -> dict[str, Any] | None:
         "metadata": metadata if isinstance(metadata, dict) else {},
         "source": source.encode(errors="replace").decode(),
     }
+    if kind == "markdown" and (attached := _attachments(cell.get("attachments"))):
+        found["attachments"] = attached
     if kind == "code":
         outputs = cell.get("outputs")
         found["outputs"] = [*filter(None, map(_output, outputs if isinstance(outputs, list) else ()))]
         found["execution_count"] = None
+    return found
+
+
+def _attachments(attachments: Any) -> dict[str, dict[str, str]]:
+    """The pictures that were dropped into a written answer."""
+    found = {}
+    for name, data in attachments.items() if isinstance(attachments, dict) else ():
+        kept = {
+            kind: text
+            for kind, text in (data.items() if isinstance(data, dict) else ())
+            if kind in ATTACHED and isinstance(text, str) and BASE64.fullmatch(text)
+        }
+        if kept:
+            found[name] = kept
     return found
 
 
@@ -256,21 +275,21 @@ def _claims(cells: list[dict[str, Any]], given: Sequence[Given]) -> dict[str, li
 def _chosen(entry: Given, claims: list[dict[str, Any]], notes: list[str]) -> dict[str, Any] | None:
     """Of a cell and its copies the last one with an answer in it."""
     if len(claims) > 1:
-        notes.append(f"{entry.name} was there {len(claims)} times")
+        notes.append(f"the cell {entry.name} was there {len(claims)} times: the last one with an answer counts")
     answers = [cell for cell in claims if not entry.locked and cell["source"].strip() != entry.source.strip()]
     return next(reversed(answers or claims), None)
 
 
 def _restore(cell: dict[str, Any], entry: Given, notes: list[str]) -> None:
     if cell["cell_type"] != entry.kind:
-        notes.append(f"{entry.name} was a cell of another kind")
+        notes.append(f"the cell {entry.name} was of another kind, and is as it was given")
         cell["cell_type"] = entry.kind
-        for key in ("outputs", "execution_count"):
+        for key in ("outputs", "execution_count", "attachments"):
             cell.pop(key, None)
         if entry.kind == "code":
             cell |= {"outputs": [], "execution_count": None}
     if entry.locked and cell["source"] != entry.source:
-        notes.append(f"{entry.name} was changed")
+        notes.append(f"the cell {entry.name} had been changed, and is as it was given")
         cell["source"] = entry.source
 
 
@@ -282,7 +301,7 @@ def _put_back(
     before: Given | None = None
     for entry in given:
         if entry.name not in present and not entry.is_answer_in_code:
-            notes.append(f"{entry.name} was gone")
+            notes.append(f"the cell {entry.name} was gone, and is back where it was")
             metadata = {KEY: entry.metadata()}
             cell: dict[str, Any] = {"cell_type": entry.kind, "id": None, "metadata": metadata, "source": entry.source}
             if entry.kind == "code":

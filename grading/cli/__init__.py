@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 # the rooms' errors whose text is one sentence for a person; by name, because their rooms import torch
 SENTENCES = {
     "ImplError", "SuiteError", "BuildError", "DataError", "EditError", "TrainError", "SubjectError",
-    "SandboxError", "GradeError", "OutputError", "NbgraderError", "ExportError",
+    "SandboxError", "GradeError", "OutputError", "NbgraderError", "ExportError", "SimilarityError",
 }  # fmt: skip
 
 

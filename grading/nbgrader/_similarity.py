@@ -11,6 +11,7 @@ import base64
 import hashlib
 import io
 import itertools
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,12 +30,14 @@ from grading.course import Course, Exercise, Unit
 from grading.subject import definitions
 from grading.verdict import clean
 
+from ._config import FILE
+
 # characters of a passage once it is taken apart: `def F(V):return V.V(V)` has about 20
 K = 25
 # what so many have written is how one writes it
 COMMON, COMMON_SHARE = 10, 0.2
 # a pair is worth a look from this share of the smaller one's own text on, and from so many characters of it
-LEAST_SHARE, LEAST_LENGTH = 0.3, 3 * K
+LEAST_SHARE, LEAST_LENGTH = 0.3, 2 * K
 MOST_PAIRS, CANDIDATES = 100, 400
 MOST_BYTES = 100_000
 # passages compared at once
@@ -119,6 +122,10 @@ def compare(course: Course, folder: Path, exercises: Sequence[Exercise], *, by_e
 
     Raises SimilarityError where there is nothing to compare.
     """
+    if not folder.is_dir():
+        raise SimilarityError(f"there is no folder {folder}" if not folder.exists() else f"{folder} is no folder")
+    if (folder / FILE).is_file():
+        folder /= "submitted"
     report = Report([], 0)
     units = [unit for unit in course.units if any(exercise.unit == unit.id for exercise in exercises)]
     chosen = {exercise.id for exercise in exercises} if by_exercise else None
@@ -148,11 +155,13 @@ def _submitted(course: Course, folder: Path, units: list[Unit], report: Report) 
     for entry in find(folder):
         taken = {"": take(course, folder, entry)}
         if entry.is_folder and not taken[""].files:
-            inside = {unit.id: take(course, folder / entry.raw, Entry(unit.id, True, unit.id)) for unit in units}
-            taken = {unit: there for unit, there in inside.items() if there.files} or taken
+            # as nbgrader keeps it: a folder for each assignment
+            inside = [unit.id for unit in units if os.path.lexists(folder / entry.raw / unit.id)]
+            taken = {unit: take(course, folder / entry.raw, Entry(unit, True, unit)) for unit in inside} or taken
         for there in taken.values():
             if there.problem:
-                report.notes.append(f"{entry.shown}: {there.problem}")
+                named = there.problem.startswith(entry.shown)
+                report.notes.append(there.problem if named else f"{entry.shown}: {there.problem}")
             for name, data in there.files.items():
                 stem = Path(name).stem
                 subject = stem if stem in course.by_unit else LOOSE
@@ -275,7 +284,7 @@ def _candidates(prints: list[_Fingerprint], shared: list[int]) -> Iterator[tuple
         together += block @ block.T
     own = np.array([max(1, len(mine.whole.hashes)) for mine in prints], dtype=np.float32)
     alike = together / np.minimum(own[:, None], own[None, :])
-    rows, columns = np.nonzero(np.triu((alike >= LEAST_SHARE / 2) & (together >= K), 1))
+    rows, columns = np.nonzero(np.triu((alike >= LEAST_SHARE / 2) & (together >= K / 2), 1))
     best = np.argsort(-(alike * together)[rows, columns], kind="stable")[:CANDIDATES]
     yield from zip(rows[best].tolist(), columns[best].tolist(), strict=True)
 
@@ -295,6 +304,8 @@ def _excerpt(text: str, places: Any) -> tuple[Line, ...]:
     marked = np.zeros(len(text) + 1, dtype=bool)
     for start, end in places.T.astype(int):
         marked[start:end] = True
+    for prose in PROSE.finditer(text):
+        marked[prose.start() : prose.end()] = False
     lines, at = [], 0
     for text_line in text.split("\n"):
         lines.append((at, text_line))

@@ -55,7 +55,7 @@ def similar(course: Course, args: argparse.Namespace) -> int:
     if args.out is not None:
         _write_file(Path(args.out), page(course, report))
     for pair in report.pairs[:SHOWN]:
-        shares = "  ".join(f"{m.subject} {m.shares[0]:.0%}/{m.shares[1]:.0%}" for m in pair.matches)
+        shares = "  ".join(f"{m.target} {m.shares[0]:.0%}/{m.shares[1]:.0%}" for m in pair.matches)
         print(f"{pair.students[0]}, {pair.students[1]}: {shares}")
     print(textwrap.fill(f"{len(report.pairs)} pairs of {report.students} submissions share text. {LIMITS}", 100))
     for note in report.notes:

@@ -64,7 +64,7 @@ class Document:
     """What one student has handed in for one unit or exercise."""
 
     student: str
-    subject: str
+    target: str
     text: str
 
 
@@ -80,7 +80,7 @@ class Line:
 class Match:
     """What two submissions share in a unit or exercise: the share of each one's own text, its length, and where."""
 
-    subject: str
+    target: str
     shares: tuple[float, float]
     length: int
     texts: tuple[str, str]
@@ -128,20 +128,20 @@ def compare(course: Course, folder: Path, exercises: Sequence[Exercise], *, by_e
         folder /= "submitted"
     report = Report([], 0)
     units = [unit for unit in course.units if any(exercise.unit == unit.id for exercise in exercises)]
-    chosen = {exercise.id for exercise in exercises} if by_exercise else None
+    chosen = exercises if by_exercise else None
     found = [
         document
-        for student, subject, text in _submitted(course, folder, units, report)
-        for document in _documents(course, student, subject, text, chosen, report)
+        for student, target, text in _submitted(course, folder, units, report)
+        for document in _documents(student, target, text, chosen, report)
     ]
     report.students = len({document.student for document in found})
     if report.students < 2:
         raise SimilarityError(f"{folder} holds no two submissions that can be compared")
     given = _given(course, units, chosen)
     pairs: dict[tuple[str, str], Pair] = {}
-    for subject in dict.fromkeys(document.subject for document in found):
-        alike = [document for document in found if document.subject == subject]
-        for students, match in _matches(alike, given.get(subject) or [t for texts in given.values() for t in texts]):
+    for target in dict.fromkeys(document.target for document in found):
+        alike = [document for document in found if document.target == target]
+        for students, match in _matches(alike, given.get(target) or [t for texts in given.values() for t in texts]):
             pairs.setdefault(students, Pair(students)).matches.append(match)
     report.pairs = sorted(pairs.values(), key=lambda pair: -pair.weight)
     if len(report.pairs) > MOST_PAIRS:
@@ -164,10 +164,10 @@ def _submitted(course: Course, folder: Path, units: list[Unit], report: Report) 
                 report.notes.append(there.problem if named else f"{entry.shown}: {there.problem}")
             for name, data in there.files.items():
                 stem = Path(name).stem
-                subject = stem if stem in course.by_unit else LOOSE
-                if subject == LOOSE or course.by_unit[subject] in units:
+                target = stem if stem in course.by_unit else LOOSE
+                if target == LOOSE or course.by_unit[target] in units:
                     try:
-                        yield entry.shown, subject, _code(data, name)
+                        yield entry.shown, target, _code(data, name)
                     except ValueError as error:
                         report.notes.append(f"{entry.shown}: {Path(name).name} cannot be read: {error}")
 
@@ -190,43 +190,42 @@ def _code(data: bytes, name: str) -> str:
 
 
 def _documents(
-    course: Course, student: str, subject: str, text: str, chosen: set[str] | None, report: Report
+    student: str, target: str, text: str, chosen: Sequence[Exercise] | None, report: Report
 ) -> Iterator[Document]:
     """A file as one document, or as one for each of the chosen exercises that it defines."""
     if chosen is None:
-        yield Document(student, subject, text)
+        yield Document(student, target, text)
         return
     try:
-        passages = _passages(course, text, chosen)
+        passages = _passages(text, chosen)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        report.notes.append(f"{student}: {subject} cannot be taken apart into exercises: {clean(str(error))}")
+        report.notes.append(f"{student}: {target} cannot be taken apart into exercises: {clean(str(error))}")
         return
     for exercise, passage in passages.items():
         yield Document(student, exercise, passage)
 
 
-def _passages(course: Course, text: str, chosen: set[str]) -> dict[str, str]:
+def _passages(text: str, chosen: Sequence[Exercise]) -> dict[str, str]:
     """The text of each exercise that a file defines."""
     code = re.sub(r"^(\s*)[%!].*$", r"\1pass", text, flags=re.MULTILINE)
     found = definitions(ast.parse(code))
     passages = {}
-    for name in chosen:
-        exercise = course.exercises[name]
+    for exercise in chosen:
         parts = [ast.get_source_segment(code, found[part]) for part in exercise.names if part in found]
         if parts:
-            passages[name] = "\n\n".join(part or "" for part in parts)
+            passages[exercise.id] = "\n\n".join(part or "" for part in parts)
     return passages
 
 
-def _given(course: Course, units: Iterable[Unit], chosen: set[str] | None) -> dict[str, list[str]]:
+def _given(course: Course, units: Iterable[Unit], chosen: Sequence[Exercise] | None) -> dict[str, list[str]]:
     """What everybody was given, or may be shown: the reference and the stub, by what is compared."""
     given: dict[str, list[str]] = {}
     for unit in units:
         for path in (course.solution_file(unit), STUBS / unit.file):
             text = path.read_text(encoding="utf-8") if path.is_file() else ""
-            texts = {unit.id: text} if chosen is None else _passages(course, text, chosen)
-            for subject, passage in texts.items():
-                given.setdefault(subject, []).append(passage)
+            texts = {unit.id: text} if chosen is None else _passages(text, chosen)
+            for target, passage in texts.items():
+                given.setdefault(target, []).append(passage)
     return given
 
 
@@ -296,7 +295,7 @@ def _match(first: _Fingerprint, second: _Fingerprint) -> Match | None:
     if length < LEAST_LENGTH or max(shares) < LEAST_SHARE:
         return None
     texts = first.document.text, second.document.text
-    return Match(first.document.subject, (float(shares[0]), float(shares[1])), int(length), texts, places)
+    return Match(first.document.target, (float(shares[0]), float(shares[1])), int(length), texts, places)
 
 
 def _excerpt(text: str, places: Any) -> tuple[Line, ...]:

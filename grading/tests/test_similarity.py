@@ -108,7 +108,7 @@ def test_a_copy_with_other_names_and_comments_is_found(course: Course, tmp_path:
     found = compared(course, hand_in(tmp_path, {**texts, "ada": OWN, "eve": COPIED}), by_exercise=by_exercise)
     assert [pair.students for pair in found.pairs] == [("ada", "eve")]
     (match,) = found.pairs[0].matches
-    assert match.subject == ("variance" if by_exercise else "u1_statistics")
+    assert match.target == ("variance" if by_exercise else "u1_statistics")
     assert match.shares == (1, 1)
     assert found.students == len(OTHERS) + 2
 
@@ -177,7 +177,7 @@ def test_a_course_of_nbgraders_is_read_as_it_is(course: Course, tmp_path: Path) 
             (folder / f"{unit}.ipynb").write_text(notebook(text if unit == "u1_statistics" else ""))
     for folder in (tmp_path, tmp_path / "submitted"):
         found = compared(course, folder, "u1", "u7")
-        assert [(pair.students, [match.subject for match in pair.matches]) for pair in found.pairs] == [
+        assert [(pair.students, [match.target for match in pair.matches]) for pair in found.pairs] == [
             (("ada", "eve"), ["u1_statistics"])
         ]
         assert found.notes == []

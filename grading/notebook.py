@@ -11,7 +11,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,17 @@ from typing import Any
 from grading.course import Course, CourseError, Exercise, Unit, find_root, load
 from grading.data import garments
 from grading.judge import Judge, fresh_seed
-from grading.subject import Composition, Package, Source, Sources, finished, read_source, read_sources, source_of_cells
+from grading.subject import (
+    Composition,
+    Package,
+    Source,
+    Sources,
+    finished,
+    read_source,
+    read_sources,
+    review,
+    source_of_cells,
+)
 from grading.verdict import PASSED, Verdict
 from grading.verdict.cell import fragment, plain
 
@@ -37,13 +47,11 @@ def check(*exercises: str, seed: int | None = None, slow: bool = False) -> Resul
     try:
         chosen = [exercise for word in exercises for exercise in session.course.resolve(word)]
     except CourseError as error:
-        raise UnknownExercise(str(error).partition(";")[0]) from None
+        raise CheckError(str(error).partition(";")[0]) from None
     result = session.judge(chosen, fresh_seed() if seed is None else seed, slow=slow)
     if os.environ.get("NBGRADER_EXECUTION") == "validate" and not result.passed:
         # nbgrader shows what a failing cell says on standard error, and nothing else that it says
         print(result.text, file=sys.stderr)
-    if session.shell is None:
-        print(result.text)
     return result
 
 
@@ -56,8 +64,8 @@ def siblings() -> str:
     return _session().siblings()
 
 
-class UnknownExercise(Exception):
-    """A word that names no exercise; a notebook shows the sentence without a traceback."""
+class CheckError(Exception):
+    """One sentence on why there is nothing to judge; a notebook shows it without a traceback."""
 
     def _render_traceback_(self) -> list[str]:
         return [str(self)]
@@ -66,8 +74,8 @@ class UnknownExercise(Exception):
 class Result:
     """What `check` has found: a table in a notebook, and the points as a number, which is what nbgrader reads."""
 
-    def __init__(self, course: Course, verdicts: Sequence[Verdict], left_out: Sequence[str], *, number: bool) -> None:
-        self.course, self.verdicts, self.left_out = course, tuple(verdicts), tuple(left_out)
+    def __init__(self, course: Course, verdicts: Sequence[Verdict], notes: dict[str, str], *, number: bool) -> None:
+        self.course, self.verdicts, self.notes = course, tuple(verdicts), notes
         self._number = number
 
     @property
@@ -85,31 +93,28 @@ class Result:
 
     @property
     def text(self) -> str:
-        return "\n\n".join(plain(found, self._left_out(name)) for name, found in self._by_exercise())
+        return "\n\n".join(plain(found, self.notes[name]) for name, found in self._by_exercise())
 
     def __repr__(self) -> str:
         return f"{self.points:.10g}" if self._number else self.text
 
     def _repr_html_(self) -> str:
         return "".join(
-            fragment(found, self.course.exercises[name].hints, self._left_out(name))
-            for name, found in self._by_exercise()
+            fragment(found, self.course.exercises[name].hints, self.notes[name]) for name, found in self._by_exercise()
         )
 
     def _by_exercise(self) -> Iterator[tuple[str, list[Verdict]]]:
         for name in dict.fromkeys(verdict.exercise for verdict in self.verdicts):
             yield name, [verdict for verdict in self.verdicts if verdict.exercise == name]
 
-    def _left_out(self, exercise: str) -> str:
-        many = self.left_out.count(exercise)
-        return f'{many} check that trains left out: check("{exercise}", slow=True) runs it' if many else ""
-
 
 class Session:
-    """A kernel's session: the cells that it has run, and the course that they belong to."""
+    """A session of IPython: the cells that it has run, and the course that they belong to."""
 
     def __init__(self, shell: Any) -> None:
         self.shell = shell
+        # a terminal shows no tables
+        self.tables = hasattr(shell, "kernel")
         self.folder = Path.cwd()
         self.course = load(find_root(self.folder))
         self.reference = read_sources(self.course, self.course.root / "solutions")
@@ -118,21 +123,26 @@ class Session:
         self._package: Package | None = None
         self._settled: dict[str, Verdict] = {}
         self._settled_for = ""
-        if shell is not None:
-            for number, text in enumerate(shell.history_manager.input_hist_raw[1:-1], start=1):
-                self._add(text, number)
-            shell.events.register("post_run_cell", self._ran)
+        for number, text in enumerate(shell.history_manager.input_hist_raw[1:-1], start=1):
+            self._add(text, number)
+        shell.events.register("post_run_cell", self._ran)
 
     def judge(self, exercises: Sequence[Exercise], seed: int, *, slow: bool) -> Result:
         """The verdicts of all public checks of `exercises`, but of those that train only with `slow`."""
         verdicts: list[Verdict] = []
-        left_out: list[str] = []
+        notes: dict[str, str] = {}
         for exercise in exercises:
             sources = self._sources(self.course.unit_of(exercise.id))
             with self._judging(sources, exercise, seed) as judge:
                 verdicts += judge.judge([exercise], slow=slow)
-                left_out += [exercise.id for one in judge.checks(exercise.id) if one.slow and not slow]
-        return Result(self.course, verdicts, left_out, number=self.shell is not None)
+                many = 0 if slow else sum(check.slow for check in judge.checks(exercise.id))
+            source = sources.of(exercise)
+            reviewed = review(self.course, exercise, source) if isinstance(source, Source) else []
+            lines = [f"a person will look at this: {sentence}" for sentence in reviewed]
+            if many:
+                lines.append(f'{many} check that trains left out: check("{exercise.id}", slow=True) runs it')
+            notes[exercise.id] = " · ".join(lines)
+        return Result(self.course, verdicts, notes, number=self.tables)
 
     def siblings(self) -> str:
         if self._package is None:
@@ -154,7 +164,7 @@ class Session:
         judge = Judge(self.course, sources, self.reference, seed, garments=lambda: garments(None), hints=every)
         judge.verdicts.update(self._settled)
         try:
-            with _quiet(self.shell):
+            with _quiet():
                 yield judge
             self._settled = {name: found for name, found in judge.verdicts.items() if found.unit != unit}
         finally:
@@ -197,33 +207,26 @@ class Session:
 
 @cache
 def _session() -> Session:
-    return Session(_shell())
-
-
-def _shell() -> Any:
-    """The shell of a notebook's kernel; None in a terminal or a script."""
-    if "IPython" not in sys.modules:
-        return None
     from IPython import get_ipython
 
     shell = get_ipython()
-    return shell if hasattr(shell, "kernel") else None
+    if shell is None:
+        raise CheckError("check judges the cells of a notebook; for a script: goodinit check --impl FILE")
+    return Session(shell)
 
 
 @contextmanager
-def _quiet(shell: Any) -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     """Keeps what the code under test displays and draws out of the notebook."""
-    with ExitStack() as stack:
-        if shell is not None:
-            from IPython.utils.capture import capture_output
+    from IPython.utils.capture import capture_output
 
-            stack.enter_context(capture_output())
-        before = _figures()
-        try:
+    before = _figures()
+    try:
+        with capture_output():
             yield
-        finally:
-            for number in set(_figures()) - set(before):
-                sys.modules["matplotlib.pyplot"].close(number)
+    finally:
+        for number in set(_figures()) - set(before):
+            sys.modules["matplotlib.pyplot"].close(number)
 
 
 def _figures() -> list[int]:

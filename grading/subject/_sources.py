@@ -163,7 +163,7 @@ def _code_cells(path: Path) -> list[str]:
     try:
         notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
         return [str(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError, nbformat.ValidationError):
         raise ValueError("it is no notebook") from None
 
 

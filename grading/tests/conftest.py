@@ -19,9 +19,39 @@ from grading.verdict import Verdict  # noqa: E402
 ROOT = Path(__file__).parents[2]
 
 
+class NbgraderCourse:
+    """An nbgrader course of ours in a folder, and nbgrader's own API to it."""
+
+    def __init__(self, course: Course, root: Path) -> None:
+        from nbgrader.apps.api import NbGraderAPI
+        from nbgrader.coursedir import CourseDirectory
+
+        from grading.nbgrader import build_course
+        from grading.nbgrader._config import read_config
+
+        self.root = root
+        self.built = build_course(course, root)
+        config = read_config(root)
+        self.api = NbGraderAPI(CourseDirectory(config=config), config=config)
+
+    def released(self, unit: str) -> Path:
+        """The notebook that students get, generated when it is first asked for."""
+        path = self.root / "release" / unit / f"{unit}.ipynb"
+        if not path.is_file():
+            done = self.api.generate_assignment(unit)
+            assert done["success"], done["log"]
+        return path
+
+
 @pytest.fixture(scope="session")
 def course() -> Course:
     return load(ROOT)
+
+
+@pytest.fixture(scope="session")
+def nbgrader_course(course: Course, tmp_path_factory: pytest.TempPathFactory) -> NbgraderCourse:
+    """One course for tests that leave it as it is."""
+    return NbgraderCourse(course, tmp_path_factory.mktemp("nbgrader") / "course")
 
 
 @pytest.fixture

@@ -48,9 +48,9 @@ def plain(verdicts: Sequence[Verdict], note: str = "", *, public: bool = True) -
     failed = [verdict for verdict in verdicts if verdict.verdict not in (PASSED, NOT_STARTED)]
     lines += [render(replace(verdict, details=_details(verdict))) for verdict in failed[:1]]
     lines += [f"{MARK[verdict.verdict]} {sentence(verdict)}" for verdict in failed[1:]]
-    notes = _notes(verdicts, note)
+    below = _notes(verdicts, note)
     # what was borrowed has been said with the first failure
-    return "\n".join([*lines, *(notes if not failed else [line for line in notes if not line.startswith(JUDGED)])])
+    return "\n".join([*lines, *(below if not failed else [line for line in below if not line.startswith(JUDGED)])])
 
 
 def headline(verdicts: Sequence[Verdict], *, public: bool = True) -> str:

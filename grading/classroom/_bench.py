@@ -25,10 +25,10 @@ import torch
 # before the first operation: a child of a process whose thread pool has run hangs in its first parallel operation
 torch.set_num_threads(1)
 
-from grading.course import Course, Exercise, load  # noqa: E402
+from grading.course import CellLimits, Course, Exercise, load  # noqa: E402
 from grading.data import DataError, garments  # noqa: E402
 from grading.judge import Judge, SuiteError, load_suite  # noqa: E402
-from grading.sandbox import CellLimits, CellSandbox, RemoteSubject, Sandbox, SandboxError, run_cells  # noqa: E402
+from grading.sandbox import CellSandbox, RemoteSubject, Sandbox, SandboxError, run_cells  # noqa: E402
 from grading.subject import Broken, Composition, Source, Sources, read_sources, review  # noqa: E402
 from grading.verdict import PASSED, clean  # noqa: E402
 
@@ -159,7 +159,8 @@ class Bench:
         )
         composition = Composition(self.course, sources, self.reference, lent, self.exercises[-1], sparing=True)
         found = run_cells(self.sandbox, composition, code_cells(path / f"{unit}.ipynb"), limits, seed)
-        return [[readable(output) for output in outputs] for outputs in found]
+        shown = [[readable(output) for output in outputs] for outputs in found]
+        return [[output for output in outputs if output.get("data") != {}] for outputs in shown]
 
     def _garments(self) -> Any:
         return self.garments

@@ -11,8 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grading.course import Course, Exercise
-from grading.sandbox import CellLimits
+from grading.course import CellLimits, Course, Exercise
 
 from . import _record
 from ._entries import Entry, find, take

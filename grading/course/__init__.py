@@ -16,6 +16,7 @@ from ._places import Places
 
 __all__ = [
     "NOTES",
+    "CellLimits",
     "Course",
     "CourseError",
     "Exercise",
@@ -101,6 +102,16 @@ class Unit:
 
 
 @dataclass(frozen=True)
+class CellLimits:
+    """What cells may take and show: seconds each, and all together; characters and bytes of pictures each."""
+
+    seconds: float
+    all_seconds: float
+    characters: int = 100_000
+    picture_bytes: int = 4_000_000
+
+
+@dataclass(frozen=True)
 class Limits:
     """What a submission may use: seconds of wall time and, behind the wall, of its processor, memory and handles.
 
@@ -120,6 +131,15 @@ class Limits:
     notebook_seconds: float = 300.0
     cell_kilobytes: int = 100
     cell_picture_kilobytes: int = 4000
+
+    def of_cells(self, seconds: float | None = None) -> CellLimits:
+        """The limits of a notebook's cells, of which each may take so many seconds; unless given, as long as all."""
+        return CellLimits(
+            seconds or self.notebook_seconds,
+            self.notebook_seconds,
+            self.cell_kilobytes * 1000,
+            self.cell_picture_kilobytes * 1000,
+        )
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,11 @@ from traitlets import Integer as Number
 
 from grading.classroom import LOST, GradeError, Options, Result
 from grading.course import Course, find_root, load
-from grading.sandbox import CellLimits
 
 from ._cells import exercise_of, for_a_person, show
 from ._desk import Desk, Submission, read
 from ._mend import MendError, given_cells, mend
 
-KILOBYTE = 1000
 # after so long without a submission a judge is ended; the formgrader's server runs for days
 IDLE_SECONDS = 120.0
 PERSON, RECONSIDER = "goodinit_person", "goodinit_reconsider"
@@ -115,13 +113,7 @@ class Judged(Execute):  # type: ignore[misc]
         """Where the submissions of a unit are judged, by these settings."""
         root = Path(coursedir.root).resolve()
         course = _course(str((root / self.course).resolve() if self.course else find_root(root)))
-        limits, seconds = course.limits, self.timeout
-        cells = CellLimits(
-            seconds=float(seconds) if seconds and seconds > 0 else limits.notebook_seconds,
-            all_seconds=limits.notebook_seconds,
-            characters=limits.cell_kilobytes * KILOBYTE,
-            picture_bytes=limits.cell_picture_kilobytes * KILOBYTE,
-        )
+        cells = course.limits.of_cells(float(self.timeout) if self.timeout and self.timeout > 0 else None)
         hidden = self.hidden or course.nbgrader.hidden
         options = Options(
             exercises=course.by_unit[unit].exercises,

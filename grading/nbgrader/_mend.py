@@ -17,7 +17,6 @@ import nbformat
 from nbformat import NotebookNode
 
 from grading.classroom import readable
-from grading.sandbox import png_base64
 
 # with pictures in it; a notebook without its outputs is small
 MAX_BYTES = 50_000_000
@@ -230,12 +229,10 @@ def _output(output: Any) -> dict[str, Any] | None:
             name = "stderr" if more.get("name") == "stderr" else "stdout"
             return readable({"output_type": "stream", "name": name, "text": text(value)})
         case {"output_type": "display_data" | "execute_result" as kind, "data": dict(data)}:
-            kept = {"text/plain": text(data["text/plain"])} if "text/plain" in data else {}
-            picture = png_base64(text(data.get("image/png")))
-            if picture:
-                kept["image/png"] = picture
+            kept = {shown: text(data[shown]) for shown in ("text/plain", "image/png") if shown in data}
             number = {"execution_count": None} if kind == "execute_result" else {}
-            return readable({"output_type": kind, "data": kept, "metadata": {}, **number}) if kept else None
+            found = readable({"output_type": kind, "data": kept, "metadata": {}, **number})
+            return found if found["data"] else None
         case {"output_type": "error", **more}:
             lines: Any = more.get("traceback") or []
             return readable(

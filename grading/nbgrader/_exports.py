@@ -232,7 +232,7 @@ def _tests(part: Part, record: dict[str, Any] | None) -> list[dict[str, Any]]:
         return tests
     reasons = [test["output"] for test in tests if test["visibility"] == "visible"]
     said = "\n\n".join(["graded by hand", *reasons] if part.by_hand else reasons)
-    return [{"name": name, "score": part.points, "max_score": part.max_points, "output": said}]
+    return [{"name": name, "score": part.points, "max_score": part.max_points} | ({"output": said} if said else {})]
 
 
 def _test(found: dict[str, Any]) -> dict[str, Any]:

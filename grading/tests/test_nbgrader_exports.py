@@ -9,14 +9,18 @@ import json
 import math
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from nbformat import NotebookNode
 
 pytest.importorskip("nbgrader", reason="a gradebook takes nbgrader, which is not installed")
 
@@ -25,7 +29,7 @@ from nbgrader.plugins import CsvExportPlugin
 
 from grading.cli import main
 from grading.course import Course, load
-from grading.nbgrader import gradebook
+from grading.nbgrader import build_course, gradebook
 from grading.nbgrader._exports import FORMATS
 from grading.nbgrader._roster import match, read_roster
 from grading.nbgrader._scores import Assignment, ExportError, Part, Score, Scores, Student
@@ -525,6 +529,14 @@ CLASS = {
 }
 
 
+def wall() -> None:
+    try:
+        with Sandbox(load(ROOT)) as sandbox:
+            sandbox.fork().kill()
+    except SandboxError as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `goodinit grade` has written about a class of four; the class lies beside it."""
@@ -532,11 +544,7 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "class").mkdir()
     for name, text in CLASS.items():
         (root / "class" / name).write_text(text)
-    try:
-        with Sandbox(load(ROOT)) as sandbox:
-            sandbox.fork().kill()
-    except SandboxError as error:
-        pytest.skip(str(error))
+    wall()
     words = ("--jobs", "1", "--seed", "5", "--unit", "mean", "variance")
     assert goodinit("grade", root / "class", "--out", root / "out", *words) == 1
     return root
@@ -654,3 +662,54 @@ def test_bad_records_give_one_sentence(
     assert sentence in capsys.readouterr().err
     assert goodinit("grades", "--records", tmp_path, "--format", "moodle") == 2
     assert "holds no records" in capsys.readouterr().err
+
+
+def answered(root: Path, unit: str, old: str, new: str) -> NotebookNode:
+    """The assignment with the reference's answers in it, one of them changed."""
+    source = nbformat.read(root / "source" / unit / f"{unit}.ipynb", as_version=4)
+    notebook = nbformat.read(root / "release" / unit / f"{unit}.ipynb", as_version=4)
+    answers = {cell.metadata.nbgrader.grade_id: cell.source for cell in source.cells if "nbgrader" in cell.metadata}
+    for cell in notebook.cells:
+        if "nbgrader" in cell.metadata and "NotImplementedError" in cell.source:
+            cell.source = answers[cell.metadata.nbgrader.grade_id].replace(old, new)
+    return notebook
+
+
+def test_autograded_points_are_those_of_goodinit_check_less_what_lateness_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wall()
+    unit, root = "u1_statistics", tmp_path / "class"
+    text = (ROOT / "course.toml").read_text(encoding="utf-8")
+    text = text.replace(f'id = "{unit}"\n', f'id = "{unit}"\ndue = 2027-03-01T23:59:00Z\n', 1)
+    (tmp_path / "course.toml").write_text(f"{text}\n[nbgrader.late]\ngrace_hours = 1\npercent_per_day = 20\n")
+    for name in ("solutions", "tests"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    build_course(load(tmp_path), root)
+    nbgrader = [sys.executable, "-m", "nbgrader"]
+    subprocess.run([*nbgrader, "generate_assignment", unit, "--create"], cwd=root, check=True, capture_output=True)
+    notebook = answered(
+        root, unit, "return mean((t - mean(t)) ** 2)", "return ((t - mean(t)) ** 2).sum() / (t.numel() - 1)"
+    )
+    for student, when in (("ada", "2027-03-01 12:00:00 UTC"), ("eve", "2027-03-03 12:00:00 UTC")):
+        folder = root / "submitted" / student / unit
+        folder.mkdir(parents=True)
+        nbformat.write(notebook, folder / f"{unit}.ipynb")
+        (folder / "timestamp.txt").write_text(when)
+    subprocess.run([*nbgrader, "autograde", unit, "--create"], cwd=root, check=True, capture_output=True)
+    handed_in = root / "submitted" / "ada" / unit / f"{unit}.ipynb"
+    capsys.readouterr()
+    goodinit("check", unit, "--impl", handed_in, "--json")
+    checks = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    points = math.fsum(check["points"] for check in checks)
+    assert 0 < points < math.fsum(check["max_points"] for check in checks)
+    _, scores = canvas_reads(
+        export(root, "canvas", tmp_path / "c.csv"), {n: {"SIS Login ID": n} for n in ("ada", "eve")}
+    )
+    assert scores == pytest.approx({("ada", unit): points, ("eve", unit): points * 0.6})
+    assert moodle_reads(export(root, "moodle", tmp_path / "m.csv"), "Username", ("ada", "eve"), [unit]) == scores
+    assert goodinit("grades", "--nbgrader", root, "--format", "gradescope-json", "--out", tmp_path / "results") == 0
+    eve = gradescope_reads((tmp_path / "results" / unit / "eve.json").read_text())
+    assert eve["score"] == scores["eve", unit]
+    found = {(test["name"], test["score"]) for test in eve["tests"] if test.get("status")}
+    assert found == {(f"{c['exercise']}: {c['check'].replace('_', ' ')}", c["points"]) for c in checks}

@@ -48,9 +48,11 @@ def notebook_text(course: Course, unit: Unit) -> str:
     Raises BuildError where an exercise has no solution region, or a question no points.
     """
     names = _Names()
-    cells = [_locked(SETUP.format(future=_future(course, unit), install=course.nbgrader.install), names("setup"))]
-    solved: set[str] = set()
     cells_of = list(read_solution(course, unit).cells)
+    uses = any(cell.cell_type == "code" and FUTURE.search(cell.source) for cell in cells_of)
+    future = "from __future__ import annotations\n\n" if uses else ""
+    cells = [_locked(SETUP.format(future=future, install=course.nbgrader.install), names("setup"))]
+    solved: set[str] = set()
     # the check of an exercise comes after the last cell that holds a part of it
     last = {name: number for number, cell in enumerate(cells_of) for name in _exercises_in(course, unit, cell)}
     for number, cell in enumerate(cells_of):
@@ -86,7 +88,7 @@ def edited_by_hand(text: str) -> bool:
     try:
         notebook = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]
         return bool(notebook.metadata[KIT]["cells"] != _digest(notebook.cells))
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, nbformat.ValidationError):
         return True
 
 
@@ -120,11 +122,6 @@ class _Names:
             name = f"{wanted}-{number}"
         self.taken.add(name)
         return name
-
-
-def _future(course: Course, unit: Unit) -> str:
-    uses = any(FUTURE.search(cell.source) for cell in read_solution(course, unit).cells if cell.cell_type == "code")
-    return "from __future__ import annotations\n\n" if uses else ""
 
 
 def _exercises_in(course: Course, unit: Unit, cell: Any) -> list[str]:

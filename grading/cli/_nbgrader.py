@@ -34,5 +34,6 @@ def students(course: Course, args: argparse.Namespace) -> int:
     found = read_students(Path(args.csv))
     with gradebook(root) as book:
         entered = enter_students(book, found)
-    print(f"{entered.students} students: {entered.added} added, {entered.changed} changed")
+    many = f"{entered.students} student{'' if entered.students == 1 else 's'}"
+    print(f"{many}: {entered.added} added, {entered.changed} changed")
     return 0

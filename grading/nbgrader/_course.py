@@ -77,13 +77,10 @@ def _configured(root: Path) -> tuple[str, str]:
 @contextmanager
 def _opened(url: str, course_id: str) -> Iterator[Any]:
     from nbgrader.api import Gradebook
-    from nbgrader.utils import setenv
     from sqlalchemy.exc import SQLAlchemyError
 
-    # a new gradebook asks the command `alembic`, which lies beside a Python that nobody has activated
-    commands = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
     try:
-        with setenv(PATH=commands):
+        with _commands_found():
             book = Gradebook(url, course_id)
     except ModuleNotFoundError as error:
         need = "pip install 'goodinit[postgresql]'" if url.startswith("postgresql") else "install it"
@@ -93,6 +90,20 @@ def _opened(url: str, course_id: str) -> Iterator[Any]:
         raise NbgraderError(f"the gradebook {_shown(url)} cannot be reached: {reason}") from None
     with book:
         yield book
+
+
+@contextmanager
+def _commands_found() -> Iterator[None]:
+    """A new gradebook asks the command `alembic`, which lies beside a Python that nobody has activated."""
+    before = os.environ.get("PATH")
+    os.environ["PATH"] = os.pathsep.join([before or os.defpath, str(Path(sys.executable).parent)])
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PATH"]
+        else:
+            os.environ["PATH"] = before
 
 
 def _shown(url: str) -> str:

@@ -125,7 +125,8 @@ def export_moodle(course: Course, scores: Scores, roster: Roster | None) -> Expo
 
     Moodle, grade/import/csv: a person is found by Username, ID number or Email address, spelt exactly; one who is not
     found ends the whole import, and a line without an id counts for the person of the line before, so that neither is
-    written. `-` is no grade. No grade may be above 100 unless the site allows it. All lines have equally many cells.
+    written. `-` is no grade. No grade may be above 100 unless the site allows it, and an item that is made while
+    importing counts 100. All lines have equally many cells.
     """
     header, ids = ["Last name", "First name", "Username"], [2]
     rows = {s.id: [s.last_name, s.first_name, s.id] for s in scores.students}
@@ -143,6 +144,8 @@ def export_moodle(course: Course, scores: Scores, roster: Roster | None) -> Expo
         if not ids:
             raise ExportError(f"{roster.path} has no id that everybody has; export it again, with addresses in it")
     _keep_sound(rows, ids, export)
+    items = ", ".join(f"{assignment.name} {_number(assignment.max_points)}" for assignment in scores.assignments)
+    export.notes.append(f"Moodle needs a grade item for each column first, with these points at most: {items}")
     for assignment in scores.assignments:
         if assignment.max_points > MOODLE_MOST:
             export.notes.append(f"{assignment.name} counts more than {MOODLE_MOST}, which Moodle may refuse")
@@ -181,15 +184,15 @@ def export_gradescope(course: Course, scores: Scores, roster: Roster | None) -> 
     Gradescope, autograder specifications: `score` at the top overrides the sum of the tests, which need none then.
     `text` is a format in which no markup counts. `visibility` is visible, hidden, after_due_date or after_published.
     """
-    names = Counter(name.casefold() for s in scores.students for name in {s.email, s.id})
-    shown = {s.id: s.email if s.email and names[s.email.casefold()] == 1 else s.id for s in scores.students}
-    export = Export({})
+    export, shown = Export({}), {s.id: s.email for s in scores.students}
     if roster:
         found = match(scores.students, roster)
         export = Export({}, found.notes, found.left_out)
-        email = roster.column(("email", "email address"))
-        column = roster.ids[0] if email is None else email
-        shown = {student: row[column] for student, row in found.rows.items()}
+        column = roster.column(("email", "email address"))
+        shown = {student: row[roster.ids[0] if column is None else column] for student, row in found.rows.items()}
+    # an address that is missing, or not one person's alone, gives way to the id
+    names = Counter(name.casefold() for student, shown_as in shown.items() for name in {student, shown_as})
+    shown = {student: name if name and names[name.casefold()] == 1 else student for student, name in shown.items()}
     index: dict[str, dict[str, str]] = {}
     for assignment in scores.assignments:
         for student in scores.students:

@@ -11,7 +11,10 @@ HOUR, DAY = 60 * 60, 24 * 60 * 60
 
 
 class LatePolicy(LateSubmissionPlugin):  # type: ignore[misc]
-    """Takes nothing within the grace, then a share of a notebook's points for each day begun since the due date."""
+    """Takes nothing within the grace, then a share of a notebook's points for each day begun since the due date.
+
+    nbgrader asks when it autogrades: points that a person gives later lose nothing until it autogrades again.
+    """
 
     grace_hours = Float(0.0, help="hours after the due date that cost nothing").tag(config=True)
     percent_per_day = Float(0.0, help="percent of the points for each day begun").tag(config=True)

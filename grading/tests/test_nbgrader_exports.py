@@ -324,11 +324,18 @@ def test_moodle_gets_its_own_addresses_and_nobody_whom_it_does_not_know(class_fo
 
 def test_gradescope_files_are_named_by_its_addresses(class_folder: Path, tmp_path: Path) -> None:
     roster, out = tmp_path / "roster.csv", tmp_path / "results"
-    roster.write_text("Name,SID,Email\nAda Lovelace,ada,a.lovelace@uni.example\n", encoding="utf-8")
+    lines = ("Name,SID,Email", "Ada Lovelace,ada,a.lovelace@uni.example", "Emmy Noether,emmy,", "J,comma,j@x.example")
+    roster.write_text("\n".join([*lines, "F,formula,J@x.example"]), encoding="utf-8")
     words = ("--format", "gradescope-json", "--out", out, "--roster", roster, "--unit", "u1")
     assert goodinit("grades", "--nbgrader", class_folder, *words) == 1
     assert json.loads((out / "students.json").read_text()) == {
-        "u1_statistics": {"a.lovelace@uni.example": "u1_statistics/a.lovelace%40uni.example.json"}
+        "u1_statistics": {
+            "a.lovelace@uni.example": "u1_statistics/a.lovelace%40uni.example.json",
+            # one has no address, and two share theirs
+            "emmy": "u1_statistics/emmy.json",
+            "comma": "u1_statistics/comma.json",
+            "formula": "u1_statistics/formula.json",
+        }
     }
 
 

@@ -222,7 +222,9 @@ def verdict(**more: Any) -> Verdict:
 
 
 def test_a_table_needs_no_script_and_escapes_what_it_shows() -> None:
-    shown = fragment([verdict(message="<script>x</script>", details="called       <b>\nreplay       pytest -k mean")])
+    details = "called       <b>\nlikely       `<i>` is code\nreplay       pytest -k mean"
+    shown = fragment([verdict(message="<script>x</script>", details=details)])
+    assert "<code>&lt;i&gt;</code> is code" in shown
     assert "<script" not in shown and "&lt;script&gt;" in shown and "&lt;b&gt;" in shown
     assert not re.search(r"\son\w+=|javascript:|https?:", shown)
     assert "pytest" not in shown, "a notebook has its own way of drawing the same numbers"
@@ -230,7 +232,7 @@ def test_a_table_needs_no_script_and_escapes_what_it_shows() -> None:
 
 def test_hints_fold_out_one_after_the_other() -> None:
     shown = fragment([verdict()], hints=["first", "second", "third"])
-    assert re.search("<details>.*first.*<details>.*second.*<details>.*third.*</details>.*</details>", shown, re.S)
+    assert re.search("<details.*first.*<details.*second.*<details.*third.*</details>.*</details>", shown, re.S)
     assert "first" not in fragment([verdict(verdict=PASSED)], hints=["first", "second", "third"])
 
 

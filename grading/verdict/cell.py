@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup, escape
 
 from ._record import BLOCKED, KIT_ERROR, NOT_STARTED, PASSED, Verdict, exercise_verdict
 from .render import MARK, render, sentence
@@ -96,6 +97,11 @@ def _notes(verdicts: Sequence[Verdict], note: str) -> list[str]:
     return notes
 
 
+def _code(text: str) -> Markup:
+    """The text as HTML, with what stands between backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
 @cache
 def _style() -> str:
     return (HERE / "cell.css").read_text(encoding="utf-8")
@@ -106,5 +112,5 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(sentence=sentence, facts=facts)
+    environment.filters.update(sentence=sentence, facts=facts, code=_code)
     return environment.from_string((HERE / "cell.html").read_text(encoding="utf-8"))

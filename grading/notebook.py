@@ -30,7 +30,7 @@ from grading.subject import (
     review,
     source_of_cells,
 )
-from grading.verdict import PASSED, Verdict
+from grading.verdict import BLOCKED, PASSED, Verdict
 from grading.verdict.cell import fragment, plain
 
 __all__ = ["Result", "check", "siblings"]
@@ -141,6 +141,8 @@ class Session:
             lines = [f"a person will look at this: {sentence}" for sentence in reviewed]
             if many:
                 lines.append(f'{many} check that trains left out: check("{exercise.id}", slow=True) runs it')
+            if any(one.verdict == BLOCKED for one in verdicts if one.exercise == exercise.id):
+                lines.append("your other units are looked for beside this notebook and in ../UNIT/")
             notes[exercise.id] = " · ".join(lines)
         return Result(self.course, verdicts, notes, number=self.tables)
 

@@ -216,6 +216,8 @@ class Cells:
             self._begin(Package(_RemoteModules(worker, message["package"], names, homes)).name)
 
         def cell(message: dict[str, Any], read: Decoder) -> list[dict[str, Any]]:
+            # tracebacks name cells by their numbers
+            self.shell.execution_count = message["number"]
             return self._run(read(message["source"]).decode(), **message["limits"])
 
         return {"notebook": notebook, "cell": cell}

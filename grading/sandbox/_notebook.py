@@ -55,7 +55,7 @@ def run_cells(
         worker.compositions.append(composition)
         worker.seed = seed
         worker.ask("notebook", package=0, names=sorted(composition.names), homes=composition.homes)
-        for source in sources:
+        for number, source in enumerate(sources, start=1):
             left = until - time.monotonic()
             if worker.ended is not None:
                 yield []
@@ -63,12 +63,12 @@ def run_cells(
                 worker.kill()
                 yield [_error("CellTimeoutError", f"the notebook was still running after {limits.all_seconds:g} s")]
             else:
-                yield _run(worker, source, limits, min(limits.seconds, left))
+                yield _run(worker, number, source, limits, min(limits.seconds, left))
     finally:
         worker.kill()
 
 
-def _run(worker: Worker, source: str, limits: CellLimits, seconds: float) -> list[dict[str, Any]]:
+def _run(worker: Worker, number: int, source: str, limits: CellLimits, seconds: float) -> list[dict[str, Any]]:
     if len(source) > MAX_SOURCE:
         return [_error("MemoryError", f"not run: the cell is longer than {MAX_SOURCE:,} characters")]
     if not source.strip():
@@ -77,7 +77,8 @@ def _run(worker: Worker, source: str, limits: CellLimits, seconds: float) -> lis
     bounds = {"seconds": seconds, "characters": limits.characters, "pictures": limits.picture_bytes}
     worker.seconds = seconds + GRACE_SECONDS
     try:
-        found = worker.ask("cell", encode, source=encode(source.encode(errors="replace")), limits=bounds)
+        text = encode(source.encode(errors="replace"))
+        found = worker.ask("cell", encode, number=number, source=text, limits=bounds)
         return outputs(found, limits)
     except TimeExpired:
         return [_error("CellTimeoutError", f"the cell did not end within {seconds:g} s, and could not be interrupted")]

@@ -14,6 +14,7 @@ from grading.course import Course, CourseError
 from grading.nbgrader._exports import FORMATS, INDEX, Export
 from grading.nbgrader._roster import read_roster
 from grading.nbgrader._scores import ExportError, from_gradebook, from_records
+from grading.verdict import clean
 
 SHOWN = 20
 
@@ -29,6 +30,8 @@ def grades(course: Course, args: argparse.Namespace) -> int:
     else:
         scores = from_records(course, Path(args.records), units)
     roster = read_roster(Path(args.roster), args.format) if args.roster else None
+    if roster and args.out is not None and Path(args.out).exists() and roster.path.samefile(args.out):
+        raise ExportError(f"--out {args.out} is the roster itself; write the grades to another file")
     export = FORMATS[args.format](course, scores, roster)
     if folder:
         _write_folder(Path(args.out), export)
@@ -36,8 +39,7 @@ def grades(course: Course, args: argparse.Namespace) -> int:
         _write_file(Path(args.out), export.files[""])
     else:
         sys.stdout.write(export.files[""])
-    for note in [*scores.notes, *export.notes]:
-        print(f"goodinit: {note}", file=sys.stderr)
+    _say([*scores.notes, *export.notes])
     if args.out is not None:
         print(f"{len(scores.students) - export.left_out} students, {len(scores.assignments)} assignments: {args.out}")
     return 1 if export.left_out or scores.left_out else 0
@@ -45,10 +47,8 @@ def grades(course: Course, args: argparse.Namespace) -> int:
 
 def similar(course: Course, args: argparse.Namespace) -> int:
     """Compares, and returns 0 whatever it finds: that two submissions are alike is no mistake."""
-    try:
-        from grading.nbgrader._similarity import LIMITS, compare, page
-    except ModuleNotFoundError as error:
-        raise ExportError(f"comparing submissions needs {error.name}: pip install 'goodinit[instructor]'") from None
+    from grading.nbgrader._similarity import LIMITS, compare, page
+
     chosen = {exercise.id for target in args.unit or () for exercise in course.resolve(target)}
     exercises = [exercise for name, exercise in course.exercises.items() if not chosen or name in chosen]
     report = compare(course, Path(args.folder), exercises, by_exercise=args.by == "exercise")
@@ -58,11 +58,16 @@ def similar(course: Course, args: argparse.Namespace) -> int:
         shares = "  ".join(f"{m.target} {m.shares[0]:.0%}/{m.shares[1]:.0%}" for m in pair.matches)
         print(f"{pair.students[0]}, {pair.students[1]}: {shares}")
     print(textwrap.fill(f"{len(report.pairs)} pairs of {report.students} submissions share text. {LIMITS}", 100))
-    for note in report.notes:
-        print(f"goodinit: {note}", file=sys.stderr)
+    _say(report.notes)
     if args.out is not None:
         print(f"Side by side: {args.out}")
     return 0
+
+
+def _say(notes: list[str]) -> None:
+    """Each on a line of its own, whatever is in the names that others have chosen."""
+    for note in notes:
+        print("goodinit:", *clean(note).split(), file=sys.stderr)
 
 
 def _unit(course: Course, target: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import base64
 import hashlib
+import importlib.util
 import io
 import itertools
 import os
@@ -122,6 +123,8 @@ def compare(course: Course, folder: Path, exercises: Sequence[Exercise], *, by_e
 
     Raises SimilarityError where there is nothing to compare.
     """
+    if importlib.util.find_spec("copydetect") is None:
+        raise SimilarityError("comparing submissions needs copydetect: pip install 'goodinit[instructor]'")
     if not folder.is_dir():
         raise SimilarityError(f"there is no folder {folder}" if not folder.exists() else f"{folder} is no folder")
     if (folder / FILE).is_file():

@@ -488,6 +488,7 @@ def test_no_folder_gives_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixt
         (("--format", "gradescope-json", "--out", "{}"), "holds something else"),
         (("--format", "gradescope-json", "--out", "{}/moodle.csv"), "holds something else"),
         (("--format", "csv", "--out", "{}"), "cannot be written"),
+        (("--format", "moodle", "--roster", "{0}/moodle.csv", "--out", "{0}/moodle.csv"), "is the roster itself"),
         (("--format", "csv", "--out", "{}/no/such/folder.csv"), "cannot be written: No such file or directory"),
         (("--format", "csv", "--unit", "u2"), "has no u2_initialization"),
         (("--format", "csv", "--unit", "mean"), "'mean' is an exercise of u1_statistics"),

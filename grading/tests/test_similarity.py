@@ -334,3 +334,14 @@ def test_bad_words_give_one_sentence(
     assert said.out == ""
     assert sentence in said.err
     assert said.err.count("\n") == 1
+
+
+def test_without_copydetect_there_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "copydetect", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert goodinit("similar", hand_in(tmp_path, {"ada": OWN, "eve": COPIED})) == 2
+    assert capsys.readouterr().err == (
+        "goodinit: comparing submissions needs copydetect: pip install 'goodinit[instructor]'\n"
+    )

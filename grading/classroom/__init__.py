@@ -1,7 +1,8 @@
 """Grades a folder of submissions behind the wall: a queue of judges, and a record, a page and a row for everybody."""
 
 from ._entries import Entry, Taken
-from ._output import OutputError, as_json
+from ._output import OutputError, as_json, locked
+from ._progress import Progress
 from ._queue import FOLDER, LOST, GradeError, Job, Result
 from ._record import ADDRESS, head, kit_version, make, still_holds
 from ._run import SEEDS, Finished, Options, grade, judges
@@ -18,6 +19,7 @@ __all__ = [
     "Job",
     "Options",
     "OutputError",
+    "Progress",
     "Result",
     "Taken",
     "as_json",
@@ -25,6 +27,7 @@ __all__ = [
     "head",
     "judges",
     "kit_version",
+    "locked",
     "make",
     "readable",
     "still_holds",

@@ -56,13 +56,19 @@ class Cluster:
     ) -> None:
         self.scheduler, self.at_once = scheduler, at_once
         self.address = str(getattr(scheduler, "scheduler_address", scheduler))
-        files = {path.relative_to(course.root).as_posix(): path.read_bytes() for path in course_files(course)}
-        self.judges = Judges(kit_version(course), files, setup, seconds)
+        files = {f"course/{path.relative_to(course.root).as_posix()}": path for path in course_files(course)}
+        if setup["hidden"]:
+            files |= {f"hidden/{path.name}": path for path in Path(setup["hidden"]).glob("*.py")}
+        self.judges = Judges(
+            kit_version(course), {name: path.read_bytes() for name, path in files.items()}, setup, seconds
+        )
         self.max_points: dict[str, float] = {}
 
     def __enter__(self) -> Cluster:
         # what there is to say is said in a sentence
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        for name in logging.root.manager.loggerDict:
+            if name.partition(".")[0] == "distributed":
+                logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
             self.client = connect(self.scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
         except Exception as error:
@@ -176,7 +182,8 @@ class Cluster:
         )
 
     def _cannot(self, error: Exception) -> GradeError:
-        if isinstance(error, ImportError):
+        # Dask turns some exceptions of a worker into text
+        if isinstance(error, ImportError) or "ModuleNotFoundError" in str(error):
             return GradeError(
                 f"the Dask cluster at {self.address} has not this goodinit ({_line(error)}): "
                 "install the same one where its scheduler and its workers run"
@@ -185,7 +192,7 @@ class Cluster:
 
 
 class Judges(WorkerPlugin):
-    """What a Dask worker holds during a run: the course, unpacked, and a judge for each of its threads.
+    """What a Dask worker holds during a run: the course and private suites, unpacked, and a judge for each thread.
 
     Dask itself needs the pickle of this object, which is made of the course and of nothing else.
     """
@@ -241,17 +248,15 @@ class Judges(WorkerPlugin):
         return {name: getattr(result, name) for name in FOUND}
 
     def _start(self) -> Queue:
-        return Queue(
-            {**self.setting, "root": str(self.folder / "course")},
-            self.folder / f"judge-{next(self.numbers)}",
-            1,
-            self.seconds,
-        )
+        here = {"root": str(self.folder / "course")}
+        if self.setting["hidden"]:
+            here["hidden"] = str(self.folder / "hidden")
+        return Queue({**self.setting, **here}, self.folder / f"judge-{next(self.numbers)}", 1, self.seconds)
 
     def _unpack(self) -> None:
         """Writes the course; raises GradeError where grading by it is not what the sender's machine would do."""
         for name, data in self.files.items():
-            path = self.folder / "course" / name
+            path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         try:

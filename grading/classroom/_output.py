@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import fcntl
 import io
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class Output:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.work = folder / WORK
+        self.lock = contextlib.ExitStack()
 
     def __enter__(self) -> Output:
         try:
@@ -37,7 +39,7 @@ class Output:
                 raise OutputError(
                     f"{self.folder} holds a {foreign[0]} that no grading has written; choose another --out"
                 )
-            self.lock = self._locked()
+            self.lock.enter_context(locked(self.folder / LOCK))
             # what a run left that was ended in the middle of it
             shutil.rmtree(self.work, ignore_errors=True)
             for name in (RECORDS, PAGES, WORK):
@@ -48,26 +50,7 @@ class Output:
 
     def __exit__(self, *error: object) -> None:
         shutil.rmtree(self.work, ignore_errors=True)
-        # while it is still held: whoever waits for it sees that it is gone and takes a new one
-        (self.folder / LOCK).unlink(missing_ok=True)
-        os.close(self.lock)
-
-    def _locked(self) -> int:
-        """The lock file, locked by this process and with its id in it; a dead owner's lock is none."""
-        path = self.folder / LOCK
-        while True:
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                owner = os.read(file, 20).decode(errors="replace").strip()
-                os.close(file)
-                raise OutputError(f"another run (process {owner}) is writing to {self.folder}; wait for it") from None
-            if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
-                os.ftruncate(file, 0)
-                os.write(file, f"{os.getpid()}\n".encode())
-                return file
-            os.close(file)
+        self.lock.close()
 
     def put(self, name: str, text: str) -> None:
         """Writes a file as a whole or not at all."""
@@ -94,6 +77,30 @@ class Output:
         """The seed of an earlier run."""
         found = (_json(self.folder / RUN) or {}).get("seed")
         return found if type(found) is int else None
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds the lock file at `path`, with the id of this process in it; a dead owner's lock is none."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(file, 20).decode(errors="replace").strip()
+            os.close(file)
+            raise OutputError(f"another run (process {owner}) is writing to {path.parent}; wait for it") from None
+        if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
+            break
+        os.close(file)
+    os.ftruncate(file, 0)
+    os.write(file, f"{os.getpid()}\n".encode())
+    try:
+        yield
+    finally:
+        # while it is still held: whoever waits for it sees that it is gone and takes a new one
+        path.unlink(missing_ok=True)
+        os.close(file)
 
 
 def as_json(record: dict[str, Any]) -> str:

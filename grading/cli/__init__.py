@@ -134,10 +134,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
 def _grade(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="a folder, .py file or notebook per student directly in it")
     parser.add_argument("--out", metavar="OUT", required=True, help="where records, pages and grades.csv are written")
-    parser.add_argument("--jobs", metavar="N", type=int, help="submissions at once; as many as cores unless given")
-    parser.add_argument(
-        "--scheduler", metavar="ADDRESS", help="grade on the workers of this Dask scheduler, such as tcp://head:8786"
-    )
+    _side_by_side(parser)
     parser.add_argument("--seed", type=int, help="draw the same numbers as an earlier run")
     parser.add_argument(
         "--unit", metavar="TARGET", nargs="+", action="extend", help="these units or exercises only; all when left out"
@@ -145,6 +142,20 @@ def _grade(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fast", action="store_true", help="leave out the checks that train")
     parser.add_argument("--data", metavar="DIR", help="folder with the Fashion-MNIST IDX files, for the capstone")
     parser.add_argument("--hints", choices=("yes", "no"), default="yes", help="whether pages give a next hint")
+
+
+def _autograde(parser: argparse.ArgumentParser) -> None:
+    _targets(parser, many=False)
+    parser.add_argument("--nbgrader", metavar="DIR", required=True, help="the nbgrader course, of `goodinit build`")
+    _side_by_side(parser)
+    parser.add_argument("--force", action="store_true", help="judge again what an earlier run has judged")
+
+
+def _side_by_side(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--jobs", metavar="N", type=int, help="submissions at once; as many as cores unless given")
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="grade on the workers of this Dask scheduler, such as tcp://head:8786"
+    )
 
 
 def _grades(parser: argparse.ArgumentParser) -> None:
@@ -218,6 +229,12 @@ def _run_grade(course: Course, args: argparse.Namespace) -> int:
     return run(course, args)
 
 
+def _run_autograde(course: Course, args: argparse.Namespace) -> int:
+    from ._autograde import autograde
+
+    return autograde(course, args)
+
+
 def _run_grades(course: Course, args: argparse.Namespace) -> int:
     from ._grades import grades
 
@@ -257,6 +274,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command("the capstone and the lesson's table, on your code or the reference", _train, _run_train),
     "build": Command("derive exercises/ from solutions/", _build, _run_build),
     "grade": Command("a folder of submissions, graded behind the wall", _grade, _run_grade),
+    "autograde": Command("a class of an nbgrader course, judged side by side", _autograde, _run_autograde),
     "grades": Command("grades for Canvas, Moodle, Gradescope or a spreadsheet", _grades, _run_grades),
     "students": Command("enter the students of a CSV file into a gradebook", _students, _run_students),
     "similar": Command("passages that submissions share, for review", _similar, _run_similar),

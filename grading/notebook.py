@@ -20,6 +20,7 @@ from grading.course import Course, CourseError, Exercise, Unit, find_root, load
 from grading.data import garments
 from grading.judge import Judge, fresh_seed
 from grading.subject import (
+    Broken,
     Composition,
     Package,
     Source,
@@ -55,13 +56,13 @@ def check(*exercises: str, seed: int | None = None, slow: bool = False) -> Resul
     return result
 
 
-def siblings() -> str:
-    """The package in which `from .u4_learner import Callback` finds the course's other units.
+def siblings(unit: str | None = None) -> str:
+    """The package in which `from .u4_learner import Callback` finds the course's other units; this one is `unit`.
 
     Each exercise is the student's own, from the notebook or script of its unit beside this one or in ../<unit>/, unless
     that has not been started; then it is the reference's.
     """
-    return _session().siblings()
+    return _session().siblings(unit)
 
 
 class CheckError(Exception):
@@ -120,6 +121,7 @@ class Session:
         self.reference = read_sources(self.course, self.course.root / "solutions")
         # by their text, so that a cell run again counts once, where it was run last
         self.cells: dict[str, str] = {}
+        self.unit: str | None = None
         self._package: Package | None = None
         self._settled: dict[str, Verdict] = {}
         self._settled_for = ""
@@ -146,12 +148,14 @@ class Session:
             notes[exercise.id] = " · ".join(lines)
         return Result(self.course, verdicts, notes, number=self.tables)
 
-    def siblings(self) -> str:
-        if self._package is None:
-            sources = self._sources(None)
-            lent = tuple(name for name, exercise in self.course.exercises.items() if not _started(sources, exercise))
-            some = next(iter(self.course.exercises.values()))
-            self._package = Package(Composition(self.course, sources, self.reference, lent, some))
+    def siblings(self, unit: str | None) -> str:
+        self.unit = unit if unit in self.course.by_unit else None
+        if self._package is not None:
+            self._package.close()
+        sources = self._sources(None)
+        lent = tuple(name for name, exercise in self.course.exercises.items() if not _started(sources, exercise))
+        some = next(iter(self.course.exercises.values()))
+        self._package = Package(Composition(self.course, sources, self.reference, lent, some))
         return self._package.name
 
     @contextmanager
@@ -172,24 +176,31 @@ class Session:
         finally:
             judge.close()
 
-    def _sources(self, unit: Unit | None) -> Sources:
-        """The student's work: `unit` as the cells define it, the others from files."""
+    def _sources(self, asked: Unit | None) -> Sources:
+        """The student's work: this notebook's unit as its cells define it, the others from files.
+
+        A notebook that has not said which unit it is may define exercises of any that it is asked for.
+        """
         units: dict[str, Any] = {}
-        for other in self.course.units:
-            if other == unit:
-                path, texts = self.folder / f"({HERE})" / other.file, list(self.cells)
-                labels = list(self.cells.values())
-                units[other.id] = source_of_cells(self.course, other.id, path, texts, shown=HERE, labels=labels)
-            else:
-                found = next(filter(None, (read_source(self.course, path) for path in self._files(other))), None)
-                if found is not None:
-                    units[other.id] = found
+        for unit in self.course.units:
+            found = self._from_cells(unit) if unit.id == self.unit or (not self.unit and unit == asked) else None
+            if found is None or (not self.unit and not _defines_any(found, unit)):
+                found = self._from_files(unit) or found
+            if found is not None:
+                units[unit.id] = found
         return Sources(self.folder, units)
 
-    def _files(self, unit: Unit) -> Iterator[Path]:
+    def _from_cells(self, unit: Unit) -> Source | Broken | None:
+        path, labels = self.folder / f"({HERE})" / unit.file, list(self.cells.values())
+        return source_of_cells(self.course, unit.id, path, list(self.cells), shown=HERE, labels=labels)
+
+    def _from_files(self, unit: Unit) -> Source | Broken | None:
         for folder in (self.folder, self.folder.parent / unit.id):
-            yield folder / f"{unit.id}.ipynb"
-            yield folder / unit.file
+            for path in (folder / f"{unit.id}.ipynb", folder / unit.file):
+                source = read_source(self.course, path)
+                if source is not None:
+                    return source
+        return None
 
     def _ran(self, result: Any) -> None:
         """Notes a cell that has been run; of one that failed, the statements before the one that did."""
@@ -252,6 +263,12 @@ def _started(sources: Sources, exercise: Exercise) -> bool:
         return False
     found = [source.definitions.get(name) for name in exercise.names]
     return all(node is not None and "raise NotImplementedError" not in ast.unparse(node) for node in found)
+
+
+def _defines_any(source: Source | Broken, unit: Unit) -> bool:
+    return isinstance(source, Source) and any(
+        source.defines(exercise) or exercise.symbol in source.broken for exercise in unit.exercises
+    )
 
 
 def _digest(sources: Iterator[Source]) -> str:

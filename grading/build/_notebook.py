@@ -34,7 +34,7 @@ except ImportError:
     from grading.notebook import check, siblings
 
 # where `from .u4_learner import ...` looks: your own notebooks beside this one, else the reference
-__package__ = siblings()"""
+__package__ = siblings("{unit}")"""
 
 HEADER = """\
 Run the cells from top to bottom. Where a cell says `raise NotImplementedError(...)`, replace that line by your own
@@ -51,7 +51,7 @@ def notebook_text(course: Course, unit: Unit) -> str:
     cells_of = list(read_solution(course, unit).cells)
     uses = any(cell.cell_type == "code" and FUTURE.search(cell.source) for cell in cells_of)
     future = "from __future__ import annotations\n\n" if uses else ""
-    cells = [_locked(SETUP.format(future=future, install=course.nbgrader.install), names("setup"))]
+    cells = [_locked(SETUP.format(future=future, install=course.nbgrader.install, unit=unit.id), names("setup"))]
     solved: set[str] = set()
     # the check of an exercise comes after the last cell that holds a part of it
     last = {name: number for number, cell in enumerate(cells_of) for name in _exercises_in(course, unit, cell)}

@@ -459,6 +459,24 @@ def test_sibling_units_are_the_students_own_or_lent(course: Course, tmp_path: Pa
     assert lent["text"] == "tensor(1.)\n"
 
 
+def test_what_was_not_run_is_not_started(tmp_path: Path) -> None:
+    """The file of the notebook itself is not looked at, whatever it holds."""
+    nbformat.write(new_notebook(cells=[new_code_cell(RIGHT)]), tmp_path / "u1_statistics.ipynb")
+    begin = BEGIN.replace("siblings()", "siblings('u1_statistics')")
+    assert run(tmp_path, begin, AGAIN)[-1]["value"] == "0"
+
+
+def test_another_units_exercise_is_judged_as_its_own_notebook_has_it(tmp_path: Path) -> None:
+    (tmp_path / "u1_statistics").mkdir()
+    (tmp_path / "u7_normalization").mkdir()
+    cells = [new_code_cell(RIGHT), new_code_cell("def variance(t)")]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "u1_statistics" / "u1_statistics.ipynb")
+    asked = 'print(check("mean").passed, check("variance").verdicts[0].message)'
+    begin = BEGIN.replace("siblings()", "siblings('u7_normalization')")
+    *_, shown = run(tmp_path / "u7_normalization", begin, "mean = 3", asked)
+    assert shown["text"].startswith("True") and "u1_statistics.ipynb, cell 2, line 1: SyntaxError" in shown["text"]
+
+
 def test_a_terminal_gets_text(hasty: Path) -> None:
     code = f"{BEGIN}\n\n{RIGHT}\n\ncheck('mean')\n"
     ipython = [sys.executable, "-m", "IPython", "--simple-prompt", "--colors=NoColor"]

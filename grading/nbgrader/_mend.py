@@ -119,7 +119,12 @@ def mend(data: bytes, given: Sequence[Given]) -> Mended:
     notes: list[str] = []
     cells = cells_of(data, notes)
     claims = _claims(cells, given)
-    claimed = {id(cell): entry for entry in given for cell in (_chosen(entry, claims[entry.name], notes),) if cell}
+    claimed: dict[int, Given] = {}
+    for entry in given:
+        chosen, needless = _chosen(entry, claims[entry.name], notes)
+        cells = [cell for cell in cells if id(cell) not in needless]
+        if chosen is not None:
+            claimed[id(chosen)] = entry
     for cell in cells:
         entry = claimed.get(id(cell))
         cell["metadata"] = {} if entry is None else {KEY: entry.metadata()}
@@ -163,10 +168,12 @@ def _parsed(data: bytes) -> dict[str, Any]:
         notebook = json.loads(data)
     except RecursionError:
         raise MendError("is no notebook: it is nested too deeply") from None
-    except ValueError as error:
-        at_end = isinstance(error, json.JSONDecodeError) and error.pos >= len(error.doc.rstrip()) - 1
-        reason = "it ends in the middle" if at_end else f"it is no JSON ({error})"
+    except json.JSONDecodeError as error:
+        cut_off = error.msg.startswith("Unterminated") or error.pos >= len(error.doc.rstrip()) - 1
+        reason = "it ends in the middle" if cut_off else f"it is no JSON ({error})"
         raise MendError(f"is no notebook that can be read: {reason}") from None
+    except ValueError as error:
+        raise MendError(f"is no notebook that can be read: {error}") from None
     if not isinstance(notebook, dict):
         raise MendError("is no notebook")
     return notebook
@@ -269,12 +276,16 @@ def _claims(cells: list[dict[str, Any]], given: Sequence[Given]) -> dict[str, li
     return found
 
 
-def _chosen(entry: Given, claims: list[dict[str, Any]], notes: list[str]) -> dict[str, Any] | None:
-    """Of a cell and its copies the last one with an answer in it."""
+def _chosen(
+    entry: Given, claims: list[dict[str, Any]], notes: list[str]
+) -> tuple[dict[str, Any] | None, frozenset[int]]:
+    """Of a cell and its copies the last one with an answer in it, and those that hold nothing of the student's."""
     if len(claims) > 1:
         notes.append(f"the cell {entry.name} was there {len(claims)} times: the last one with an answer counts")
-    answers = [cell for cell in claims if not entry.locked and cell["source"].strip() != entry.source.strip()]
-    return next(reversed(answers or claims), None)
+    unchanged = [cell for cell in claims if cell["source"].strip() == entry.source.strip()]
+    answers = [cell for cell in claims if cell not in unchanged and not entry.locked]
+    chosen = next(reversed(answers or claims), None)
+    return chosen, frozenset(id(cell) for cell in unchanged if cell is not chosen)
 
 
 def _restore(cell: dict[str, Any], entry: Given, notes: list[str]) -> None:

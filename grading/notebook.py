@@ -119,8 +119,8 @@ class Session:
         self.folder = Path.cwd()
         self.course = load(find_root(self.folder))
         self.reference = read_sources(self.course, self.course.root / "solutions")
-        # by their text, so that a cell run again counts once, where it was run last
-        self.cells: dict[str, str] = {}
+        # each cell's text and label, where it was first run and where last: others may have needed it in between
+        self.cells: list[tuple[str, str]] = []
         self.unit: str | None = None
         self._package: Package | None = None
         self._settled: dict[str, Verdict] = {}
@@ -191,8 +191,9 @@ class Session:
         return Sources(self.folder, units)
 
     def _from_cells(self, unit: Unit) -> Source | Broken | None:
-        path, labels = self.folder / f"({HERE})" / unit.file, list(self.cells.values())
-        return source_of_cells(self.course, unit.id, path, list(self.cells), shown=HERE, labels=labels)
+        path = self.folder / f"({HERE})" / unit.file
+        texts, labels = [text for text, _ in self.cells], [label for _, label in self.cells]
+        return source_of_cells(self.course, unit.id, path, texts, shown=HERE, labels=labels)
 
     def _from_files(self, unit: Unit) -> Source | Broken | None:
         for folder in (self.folder, self.folder.parent / unit.id):
@@ -214,8 +215,9 @@ class Session:
 
     def _add(self, text: str, number: int) -> None:
         if text.strip():
-            self.cells.pop(text, None)
-            self.cells[text] = f"In [{number}]"
+            for again in [place for place, (other, _) in enumerate(self.cells) if other == text][1:]:
+                del self.cells[again]
+            self.cells.append((text, f"In [{number}]"))
 
 
 @cache

@@ -347,6 +347,10 @@ def test_a_notebook_shows_verdicts_and_hints(graded: Class, page: Page) -> None:
 
     write(page, "def variance", POPULATION)
     expect(shown(page, "variance")).to_contain_text("public checks passed (3)")
+    # all cells once more, in the same kernel: nothing that was right becomes wrong
+    run_all(page)
+    expect(shown(page, "standard_deviation")).to_contain_text("not started")
+    expect(shown(page, "variance")).to_contain_text("public checks passed (3)")
 
 
 def shown(page: Page, exercise: str) -> Locator:

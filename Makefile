@@ -20,9 +20,9 @@ setup-dev: .venv/.dev
 	$(PIP) install --constraint .ci/constraints.txt --editable .
 	@touch $@
 
-.venv/.dev: .venv/.student
+.venv/.dev: .venv/bin/python pyproject.toml .ci/constraints.txt
 	$(PIP) install --constraint .ci/constraints.txt --editable '.[dev]'
-	@touch $@
+	@touch .venv/.student $@
 
 demo: setup
 	$(BIN)/goodinit demo

@@ -14,10 +14,12 @@ from grading.course import find_root
 from grading.sandbox import SandboxError
 
 from ._class import class_lines
+from ._nbgrader import nbgrader_lines, scale_lines
 from ._suites import Row, suite_rows
 from ._wall import wall_rows
 
-RUNS, SUBMISSIONS = 5, 300
+RUNS, SUBMISSIONS, SIZES = 5, 300, (100, 300, 1000)
+PARTS = ("suites", "wall", "class", "nbgrader", "scale")
 COLUMNS = ("what", "median", "least", "most", "compared to")
 
 
@@ -26,17 +28,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m grading.bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=RUNS, help="repetitions; the median of them is printed")
     parser.add_argument("--submissions", type=int, default=SUBMISSIONS, help="how large a class is graded")
-    parser.add_argument("--only", choices=("suites", "wall", "class"), action="append", help="a part of it")
+    parser.add_argument("--only", choices=PARTS, action="append", help="a part of it")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="of the classes that nbgrader has")
     args = parser.parse_args()
-    root, parts = find_root(Path.cwd()), args.only or ("suites", "wall", "class")
+    root, parts = find_root(Path.cwd()), args.only or PARTS
     console = Console(file=sys.stdout, width=130)
     if "suites" in parts:
         console.print(_table(f"medians of {args.runs} runs, seconds", suite_rows(root, args.runs)))
     try:
         if "wall" in parts:
             console.print(_table(f"behind the wall, medians of {args.runs} runs", wall_rows(root, args.runs)))
-        if "class" in parts:
-            for line in class_lines(root, args.submissions):
+        lines = {
+            "class": lambda: class_lines(root, args.submissions),
+            "nbgrader": lambda: nbgrader_lines(root),
+            "scale": lambda: scale_lines(root, args.sizes),
+        }
+        for part in parts:
+            for line in lines[part]() if part in lines else ():
                 console.print(line, highlight=False)
     except SandboxError as error:
         print(f"the wall was not measured: {error}")

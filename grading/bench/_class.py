@@ -57,12 +57,7 @@ def class_lines(root: Path, many: int) -> Iterator[str]:
     """Grades `many` generated submissions of one unit with two workers; yields the findings as sentences."""
     with TemporaryDirectory() as folder:
         home, handed_in, out = Path(folder, "course"), Path(folder, "handed_in"), Path(folder, "out")
-        for name in ("solutions", "tests", "exercises"):
-            shutil.copytree(root / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
-        text = (root / "course.toml").read_text(encoding="utf-8")
-        before, _, after = text.partition("[limits]\n")
-        rest = after[after.index("\n[[unit]]") :]
-        (home / "course.toml").write_text(f"{before}[limits]\n{LIMITS}{rest}", encoding="utf-8")
+        short_course(root, home)
         kinds = _hand_in(load(root), handed_in, many)
         command = [sys.executable, "-m", "grading.cli", "grade", str(handed_in), "--out", str(out)]
         command += ["--jobs", str(JOBS), "--unit", UNIT, "--fast", "--seed", "1"]
@@ -70,7 +65,7 @@ def class_lines(root: Path, many: int) -> Iterator[str]:
         process = subprocess.Popen(command, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         peak = 0
         while process.poll() is None:
-            peak = max(peak, _memory(process.pid))
+            peak = max(peak, memory(process.pid))
             time.sleep(0.5)
         seconds = time.perf_counter() - start
         words = process.stderr.read().decode() if process.stderr else ""
@@ -80,6 +75,16 @@ def class_lines(root: Path, many: int) -> Iterator[str]:
         yield f"peak memory of the whole tree: {peak / 2**20:.0f} MB; records: {len(records)} of {many}"
         if process.returncode not in (0, 1):
             yield f"grading ended with status {process.returncode}: {words.strip()[-300:]}"
+
+
+def short_course(root: Path, home: Path) -> None:
+    """A copy of the course in which little time is given."""
+    for name in ("solutions", "tests", "exercises"):
+        shutil.copytree(root / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (root / "course.toml").read_text(encoding="utf-8")
+    before, _, after = text.partition("[limits]\n")
+    rest = after[after.index("\n[[unit]]") :]
+    (home / "course.toml").write_text(f"{before}[limits]\n{LIMITS}{rest}", encoding="utf-8")
 
 
 def _hand_in(course: Course, folder: Path, many: int) -> list[str]:
@@ -104,7 +109,7 @@ def _hand_in(course: Course, folder: Path, many: int) -> list[str]:
     return kinds
 
 
-def _memory(pid: int) -> int:
+def memory(pid: int) -> int:
     """Bytes that a process and all below it hold, what they share counted once."""
     children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):

@@ -161,6 +161,8 @@ class _Bench:
         self.desk = desk
         self.lock = threading.Lock()
         self.timer: threading.Timer | None = None
+        # why no judge can be started: that is the same for the next student
+        self.problem: GradeError | None = None
         atexit.register(self.close)
 
     def judge(self, submission: Submission) -> Result:
@@ -168,18 +170,23 @@ class _Bench:
             if self.timer is not None:
                 self.timer.cancel()
             try:
+                if self.problem is not None:
+                    raise self.problem
                 results: list[Result] = list(self.queue.run([self.desk.job(submission)]))
-            except BaseException:
+            except BaseException as error:
                 # what it was doing is not what the next one asks for
                 self.queue.__exit__()
+                self.problem = error if isinstance(error, GradeError) else None
                 raise
-            self.timer = threading.Timer(IDLE_SECONDS, self._rest)
-            self.timer.daemon = True
-            self.timer.start()
+            finally:
+                self.timer = threading.Timer(IDLE_SECONDS, self._rest)
+                self.timer.daemon = True
+                self.timer.start()
             return results[0]
 
     def _rest(self) -> None:
         with self.lock:
+            self.problem = None
             self.queue.__exit__()
 
     def close(self) -> None:

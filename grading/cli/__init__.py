@@ -149,6 +149,9 @@ def _autograde(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nbgrader", metavar="DIR", required=True, help="the nbgrader course, of `goodinit build`")
     _side_by_side(parser)
     parser.add_argument("--force", action="store_true", help="judge again what an earlier run has judged")
+    parser.add_argument(
+        "--hidden", metavar="DIR", help="private suites; as [nbgrader] in course.toml says unless given"
+    )
 
 
 def _side_by_side(parser: argparse.ArgumentParser) -> None:

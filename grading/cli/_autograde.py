@@ -22,7 +22,7 @@ def autograde(course: Course, args: argparse.Namespace) -> int:
     if args.jobs is not None and args.jobs < 1:
         raise GradeError(f"--jobs takes a whole number of 1 or more, not {args.jobs}")
     unit, root = _unit(course, args.target), Path(args.nbgrader)
-    done = autograde(root, unit, jobs=args.jobs, scheduler=args.scheduler, force=args.force)
+    done = autograde(root, unit, jobs=args.jobs, scheduler=args.scheduler, force=args.force, hidden=args.hidden)
     graded = done.done + done.kept - len(done.problems)
     for student, problem in done.problems.items():
         print(f"goodinit: {student}: {problem}", file=sys.stderr)

@@ -78,7 +78,9 @@ class Judged(Execute):  # type: ignore[misc]
     course = Unicode("", help="The folder of course.toml, relative to the course's; found from there unless given").tag(
         config=True
     )
-    hidden = Unicode("", help="A folder of private suites, relative to the course's; they never ship").tag(config=True)
+    hidden = Unicode("", help="A folder of private suites, relative to that of course.toml; they never ship").tag(
+        config=True
+    )
     data = Unicode("", help="A folder with the Fashion-MNIST IDX files, or 'synthetic', for the capstone").tag(
         config=True
     )

@@ -59,16 +59,25 @@ class Autograded:
 
 
 def autograde(
-    root: Path, unit: Unit, *, jobs: int | None = None, scheduler: Any = None, force: bool = False
+    root: Path,
+    unit: Unit,
+    *,
+    jobs: int | None = None,
+    scheduler: Any = None,
+    force: bool = False,
+    hidden: str | None = None,
 ) -> Autograded:
     """Grades what was handed in for `unit` in the nbgrader course `root`, and goes on where a run was stopped.
 
+    `hidden` is a folder of private suites, that of the configuration unless given.
     Raises NbgraderError, GradeError or OutputError, each with one sentence, where that cannot be done.
     """
     if not (root / FILE).is_file():
         raise NbgraderError(f"{root} holds no nbgrader course: goodinit build --nbgrader {root} makes one")
     config = read_config(root)
     config.CourseDirectory.root = str(root.resolve())
+    if hidden:
+        config.Judged.hidden = str(Path(hidden).resolve())
     one = _Class(config, unit, root)
     one.desk.options = replace(one.desk.options, jobs=jobs, scheduler=scheduler)
     one.desk.folder.mkdir(parents=True, exist_ok=True)

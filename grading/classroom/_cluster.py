@@ -34,6 +34,7 @@ from ._queue import LOST, TRIES, GradeError, Job, Queue, Result
 from ._record import course_files, kit_version
 
 CONNECT_SECONDS = 15
+GATEWAY = "gateway:"
 LOOK_SECONDS = 5.0
 # how long a cluster may have no worker at all: a batch system starts them when it has room
 ALONE_SECONDS = 600.0
@@ -47,7 +48,7 @@ FOUND = [field.name for field in fields(Result) if field.name not in ("job", "ta
 class Cluster:
     """Grades jobs on all workers that a scheduler has or gets; `setup` is what each judge is told first.
 
-    `scheduler` is an address or a cluster object, such as those of dask-jobqueue and dask-gateway. `at_once` says how
+    `scheduler` is an address, `gateway:NAME` for a cluster of dask-gateway, or a cluster object. `at_once` says how
     many submissions are under way; unless it is given, twice as many as the cluster has threads.
     """
 
@@ -58,6 +59,8 @@ class Cluster:
         self.address = str(getattr(scheduler, "scheduler_address", scheduler))
         files = {f"course/{path.relative_to(course.root).as_posix()}": path for path in course_files(course)}
         if setup["hidden"]:
+            if not Path(setup["hidden"]).is_dir():
+                raise GradeError(f"there is no folder {setup['hidden']} with hidden checks")
             files |= {f"hidden/{path.name}": path for path in Path(setup["hidden"]).glob("*.py")}
         self.judges = Judges(
             kit_version(course), {name: path.read_bytes() for name, path in files.items()}, setup, seconds
@@ -70,7 +73,7 @@ class Cluster:
             if name.partition(".")[0] == "distributed":
                 logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
-            self.client = connect(self.scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
+            self.client = connect(_named(self.scheduler), timeout=CONNECT_SECONDS, set_as_default=False)
         except Exception as error:
             raise GradeError(f"no Dask scheduler answers at {self.address}: {_line(error)}") from None
         try:
@@ -269,6 +272,15 @@ class Judges(WorkerPlugin):
                 "install the same versions of goodinit, torch and hypothesis everywhere"
             )
         self.unpacked = True
+
+
+def _named(scheduler: Any) -> Any:
+    """What Dask takes for a scheduler; where the gateway is and who may use it, dask-gateway's own settings say."""
+    if not str(scheduler).startswith(GATEWAY):
+        return scheduler
+    from dask_gateway import Gateway
+
+    return Gateway().connect(scheduler.removeprefix(GATEWAY), shutdown_on_close=False)
 
 
 def _judge(name: str, request: bytes) -> bytes:

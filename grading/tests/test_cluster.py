@@ -8,7 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ import pytest
 
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'goodinit[cluster]'")
 
-from grading.classroom import Options, _cluster, grade
+from distributed import LocalCluster
+
+from grading.classroom import GradeError, Options, _cluster, grade
 from grading.cli import main
 from grading.course import Course
 from grading.sandbox import Sandbox, SandboxError
@@ -52,6 +56,18 @@ elif "judge" not in globals():  # Dask runs this twice
     if "NO_WALL" in os.environ:
         _queue._Judge.receive = lambda self: {{"cannot": "no wall here"}}
 """
+
+
+# passes where a worker has unpacked it
+SUITE = '''
+from pathlib import Path
+from grading.verdict import expect
+
+def test_where(mean):
+    """It is judged where it was sent to."""
+    expect(str(Path(__file__).parent).count("dask-scratch-space"), 1, "place")
+'''
+LOCAL_CLUSTER: Any = LocalCluster
 
 
 class Cluster:
@@ -308,13 +324,35 @@ def test_without_dask_it_says_what_to_install(
 
 
 def test_a_cluster_object_does_as_well_as_an_address(
-    handed_in: Path, local: dict[str, bytes], tmp_path: Path, course: Course
+    handed_in: Path, local: dict[str, bytes], tmp_path: Path, course: Course, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As with dask-jobqueue and dask-gateway, whose clusters are such objects."""
-    from distributed import LocalCluster
-
-    cluster: Any = LocalCluster
-    with cluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as workers:
+    """Those of dask-gateway are such objects, and are found by their names."""
+    with LOCAL_CLUSTER(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as workers:
         exercises = (course.exercises["mean"], course.exercises["variance"])
         done = grade(course, handed_in, tmp_path / "out", Options(exercises, 3, scheduler=workers))
-    assert done.left == 0 and files(tmp_path / "out") == local
+        assert done.left == 0 and files(tmp_path / "out") == local
+
+        def connect(name: str, shutdown_on_close: bool) -> Any:
+            assert name == "spring" and not shutdown_on_close
+            return workers
+
+        gateway = types.SimpleNamespace(connect=connect)
+        monkeypatch.setitem(sys.modules, "dask_gateway", types.SimpleNamespace(Gateway=lambda: gateway))
+        assert goodinit(*words(handed_in, tmp_path / "named", "--scheduler", "gateway:spring")) == 1
+        assert files(tmp_path / "named") == local
+
+
+def test_private_suites_go_along(cluster: Cluster, tmp_path: Path, course: Course) -> None:
+    """A worker on another machine has no such folder."""
+    for name in ("handed_in", "private"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "handed_in" / "anna.py").write_text(MEAN)
+    (tmp_path / "private" / "test_u1_statistics.py").write_text(SUITE)
+    cluster.worker("--no-nanny")
+    options = Options((course.exercises["mean"],), 3, scheduler=cluster.address, hidden=str(tmp_path / "private"))
+    grade(course, tmp_path / "handed_in", tmp_path / "out", options)
+    record = json.loads((tmp_path / "out" / "records" / "anna.json").read_text())
+    assert {verdict["check"]: verdict["verdict"] for verdict in record["verdicts"]}["where"] == "passed"
+    with pytest.raises(GradeError, match="elsewhere with hidden checks"):
+        elsewhere = replace(options, hidden=str(tmp_path / "elsewhere"))
+        grade(course, tmp_path / "handed_in", tmp_path / "again", elsewhere)

@@ -153,7 +153,7 @@ class Session:
         if self._package is not None:
             self._package.close()
         sources = self._sources(None)
-        lent = tuple(name for name, exercise in self.course.exercises.items() if not _started(sources, exercise))
+        lent = tuple(name for name, exercise in self.course.exercises.items() if not sources.started(exercise))
         some = next(iter(self.course.exercises.values()))
         self._package = Package(Composition(self.course, sources, self.reference, lent, some))
         return self._package.name
@@ -257,14 +257,6 @@ def _line(error: BaseException, namespace: dict[str, Any]) -> int | None:
             return trace.tb_lineno
         trace = trace.tb_next
     return None
-
-
-def _started(sources: Sources, exercise: Exercise) -> bool:
-    source = sources.of(exercise)
-    if not isinstance(source, Source):
-        return False
-    found = [source.definitions.get(name) for name in exercise.names]
-    return all(node is not None and "raise NotImplementedError" not in ast.unparse(node) for node in found)
 
 
 def _defines_any(source: Source | Broken, unit: Unit) -> bool:

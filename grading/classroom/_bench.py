@@ -146,16 +146,17 @@ class Bench:
     ) -> list[list[dict[str, Any]]]:
         """What each code cell of the notebook shows that the exercises are in.
 
-        Its relative imports find the student's other units, with the reference of what the exercises build on and has
-        not passed.
+        Its relative imports find the student's other units, with the reference of what was not started or has not
+        passed; nothing is judged where they run.
         """
         assert isinstance(self.sandbox, CellSandbox), "it was made for cells"
         unit = self.exercises[0].unit
-        closure = {name for exercise in self.exercises for name in self.course.prerequisites(exercise.id)}
+        judged = {verdict.exercise for verdict in judge.verdicts.values()}
         lent = tuple(
             name
-            for name in self.course.exercises
-            if name in closure and self.course.exercises[name].unit != unit and judge.progress(name) != PASSED
+            for name, exercise in self.course.exercises.items()
+            if exercise.unit != unit
+            and (judge.progress(name) != PASSED if name in judged else not sources.started(exercise))
         )
         composition = Composition(self.course, sources, self.reference, lent, self.exercises[-1], sparing=True)
         found = run_cells(self.sandbox, composition, code_cells(path / f"{unit}.ipynb"), limits, seed)

@@ -47,8 +47,9 @@ class MendingExporter(NotebookExporter):
 
     def __init__(self, **more: Any) -> None:
         super().__init__(**more)  # type: ignore[no-untyped-call]
-        # what was mended, by student and notebook
+        # what was mended, and what each code cell showed when it was handed in, by student and notebook
         self.notes: dict[tuple[str, str], list[str]] = {}
+        self.saved: dict[tuple[str, str], list[Any]] = {}
 
     def from_filename(self, filename: str, resources: Any = None, **more: Any) -> Any:
         who = resources["nbgrader"]
@@ -64,7 +65,10 @@ class MendingExporter(NotebookExporter):
         for note in mended.notes:
             self.log.warning("%s's %s.ipynb: %s", who["student"], who["notebook"], note)
         # nbgrader reads what it has written once more
-        self.notes.setdefault((who["student"], who["notebook"]), []).extend(mended.notes)
+        key = who["student"], who["notebook"]
+        self.notes.setdefault(key, []).extend(mended.notes)
+        code = [cell for cell in mended.notebook.cells if cell.cell_type == "code"]
+        self.saved.setdefault(key, [cell.outputs for cell in code])
         text = nbformat.writes(mended.notebook)  # type: ignore[no-untyped-call]
         return self.from_file(io.StringIO(text), resources=resources, **more)
 
@@ -106,8 +110,9 @@ class Judged(Execute):  # type: ignore[misc]
             if record["problem"].startswith(LOST):
                 raise _not_graded(self.log, f"{name} {record['problem']}")
             self.log.warning("%s: %s", name, record["problem"])
-        notes = self.parent.notes.get((who["student"], who["notebook"]), [])
-        show(nb, record, desk.unit.title, [*notes, *([record["problem"]] if record["problem"] else [])])
+        key = who["student"], who["notebook"]
+        notes = [*self.parent.notes.get(key, ()), *filter(None, [record["problem"]])]
+        show(nb, record, desk.unit.title, notes, self.parent.saved.get(key, ()))
         resources[PERSON], resources[RECONSIDER] = for_a_person(record)
         return nb, resources
 

@@ -14,26 +14,46 @@ from grading.verdict.cell import fragment, plain
 
 CHECK = "check-"
 HIDDEN = "(a hidden check)"
+# what asking for the course's data raises where cells are run to be graded
+NOT_AT_HAND = "DataNotAtHand"
+AS_IT_WAS = "as it was handed in: the data are not at hand where work is graded\n"
+AS_HANDED_IN = {"output_type": "stream", "name": "stderr", "text": AS_IT_WAS}
 
 
-def show(notebook: NotebookNode, record: dict[str, Any], title: str = "", notes: Sequence[str] = ()) -> None:
+def show(
+    notebook: NotebookNode,
+    record: dict[str, Any],
+    title: str = "",
+    notes: Sequence[str] = (),
+    saved: Sequence[Sequence[Any]] = (),
+) -> None:
     """Replaces the outputs of all code cells by those of a record, and of every check by its verdicts and points.
 
     A record without outputs leaves those of the other cells as they are. `title` and `notes` are for the page that the
-    student gets.
+    student gets. `saved` are the outputs that were handed in: they stand where a cell needs data that was not at hand.
     """
     notebook.metadata["goodinit"] = {"title": title, "notes": list(notes)}
     by_exercise = verdicts_of(record)
-    outputs = iter(record["cells"] or ())
+    outputs = iter(_or_saved(record["cells"], saved))
     for number, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), start=1):
         shown = next(outputs, None)
         exercise = exercise_of(cell)
         if exercise in by_exercise:
             cell.metadata["goodinit"] = {"verdict": exercise_verdict(by_exercise[exercise])}
-            shown = _judged(by_exercise[exercise], record, float(cell.metadata.nbgrader.points))
+            shown = list(_judged(by_exercise[exercise], record, float(cell.metadata.nbgrader.points)))
         if shown is not None:
             cell.outputs = [_numbered(from_dict(output), number) for output in shown]  # type: ignore[no-untyped-call]
             cell.execution_count = number
+
+
+def _or_saved(cells: Sequence[Any], saved: Sequence[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+    """The outputs of cells; of those that failed for want of data, and of what failed after them, what was saved."""
+    without_data = False
+    for number, shown in enumerate(cells):
+        errors = {output["ename"] for output in shown if output["output_type"] == "error"}
+        without_data = without_data or NOT_AT_HAND in errors
+        kept = saved[number] if number < len(saved) else ()
+        yield [AS_HANDED_IN, *kept] if without_data and errors and kept else shown
 
 
 def exercise_of(cell: NotebookNode) -> str | None:

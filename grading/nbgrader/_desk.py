@@ -60,9 +60,8 @@ class Desk:
         self.folder = Path(coursedir.root).resolve() / KEPT / unit.id
         self.seed = _kept_seed(self.folder) if options.seed is None else options.seed
         self.kit = kit_version(course)
-        required = {name for exercise in unit.exercises for name in course.prerequisites(exercise.id)}
-        others = {course.exercises[name].unit for name in required} - {unit.id}
-        self.others = [other for other in course.units if other.id in others]
+        # what a unit builds on and imports comes before it
+        self.others = course.units[: course.units.index(unit)]
 
     def given(self) -> list[Given]:
         """The cells of the assignment as they were given out."""
@@ -77,7 +76,7 @@ class Desk:
         return mend(read(self._path(self.coursedir.submitted_directory, student, self.unit)), given)
 
     def submission(self, student: str, notebook: NotebookNode) -> Submission:
-        """What is judged: the mended notebook's code, and that of the student's other units that it builds on."""
+        """What is judged: the mended notebook's code, and that of the student's units before it."""
         slug = _slug(student)
         files = {f"{slug}/{self.unit.id}.ipynb": code_only(notebook.cells)}
         for other in self.others:

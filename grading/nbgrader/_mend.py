@@ -126,19 +126,19 @@ def mend(data: bytes, given: Sequence[Given]) -> Mended:
         if chosen is not None:
             claimed[id(chosen)] = entry
     for cell in cells:
-        entry = claimed.get(id(cell))
-        cell["metadata"] = {} if entry is None else {KEY: entry.metadata()}
-        if entry is not None:
-            _restore(cell, entry, notes)
+        found = claimed.get(id(cell))
+        cell["metadata"] = {} if found is None else {KEY: found.metadata()}
+        if found is not None:
+            _restore(cell, found, notes)
     cells = _put_back(cells, claimed, given, notes)
     _name(cells)
     notebook = {"cells": cells, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5}
-    found = nbformat.from_dict(notebook)  # type: ignore[no-untyped-call]
+    whole = nbformat.from_dict(notebook)  # type: ignore[no-untyped-call]
     try:
-        nbformat.validate(found)
+        nbformat.validate(whole)
     except nbformat.ValidationError as error:
         raise MendError(f"is damaged: {str(error).splitlines()[0]}") from None
-    return Mended(found, notes)
+    return Mended(whole, notes)
 
 
 def cells_of(data: bytes, notes: list[str]) -> list[dict[str, Any]]:

@@ -43,6 +43,10 @@ class CellTimeoutError(BaseException):
     """A cell has run for too long. Not an Exception, so that `except Exception` does not hold it."""
 
 
+class DataNotAtHand(RuntimeError):
+    """What whoever asks for the course's data is told."""
+
+
 class Recorder:
     """What one cell shows, in order and bounded."""
 
@@ -274,4 +278,4 @@ class _Data(ModuleType):
 
 
 def _no_data(*args: Any, **kwargs: Any) -> None:
-    raise RuntimeError(NO_DATA)
+    raise DataNotAtHand(NO_DATA)

@@ -18,6 +18,7 @@ from PIL import Image, PngImagePlugin
 from grading.classroom import readable
 from grading.classroom._shown import SIGNATURE, code_cells, png
 from grading.course import CellLimits, Course
+from grading.nbgrader._cells import NOT_AT_HAND
 from grading.sandbox import CellSandbox, Sandbox, SandboxError, _template, run_cells
 from grading.sandbox._notebook import outputs
 from grading.sandbox._wire import WireError
@@ -136,7 +137,7 @@ def test_what_has_not_passed_is_lent_and_nothing_else(run: Run) -> None:
 
 def test_the_data_of_the_course_is_said_not_to_be_there(run: Run) -> None:
     [shown] = run("from grading.data import fashion_mnist\nfashion_mnist()")
-    assert "not at hand where work is graded" in text(shown)
+    assert "not at hand where work is graded" in text(shown) and shown[0]["ename"] == NOT_AT_HAND
 
 
 # -- nothing that acts on a reader

@@ -24,7 +24,7 @@ from grading.judge import Judge, SuiteError, checks_of, load_suite
 from grading.judge._checks import load_hidden_suite
 from grading.nbgrader import _autograde
 from grading.nbgrader._autograde import Judged
-from grading.nbgrader._cells import for_a_person
+from grading.nbgrader._cells import AS_IT_WAS, NOT_AT_HAND, for_a_person, show
 from grading.nbgrader._desk import Desk, _kept_seed
 from grading.nbgrader._mend import MendError
 from grading.subject import read_sources
@@ -154,8 +154,6 @@ def test_an_instructors_own_points_are_shared_out_alike(group: Class) -> None:
     for one in notebook.cells:
         if one.metadata.get("nbgrader", {}).get("grade_id") in ("check-mean", "check-covariance"):
             one.metadata.nbgrader.points = 10
-    from grading.nbgrader._cells import show
-
     show(notebook, found)
     numbers = {
         one.metadata.nbgrader.grade_id: one.outputs[-1]["data"]["text/plain"]
@@ -320,6 +318,30 @@ def test_what_is_judged_is_the_same_before_and_after_nbgrader_has_read_it(group:
     graded(group, "ned")
     before = desk(group).submission("ned", desk(group).handed_in("ned", desk(group).given()).notebook)
     assert json.loads(record(group, "ned").read_text())["digest"] == before.taken.digest
+
+
+def test_what_needs_the_data_is_shown_as_it_was_handed_in() -> None:
+    def failed(name: str) -> dict[str, Any]:
+        return {"output_type": "error", "ename": name, "evalue": "", "traceback": []}
+
+    def shown_by(text: str) -> dict[str, Any]:
+        return {"output_type": "stream", "name": "stdout", "text": text}
+
+    code = [scratch(str(number), f"cell-{number}") for number in range(5)]
+    notebook = _autograde.nbformat.from_dict({"cells": code, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+    ran = [
+        [failed("ValueError")],
+        [failed(NOT_AT_HAND)],
+        [shown_by("ran")],
+        [failed("NameError")],
+        [failed("NameError")],
+    ]
+    saved = [[shown_by(f"saved {number}")] for number in range(4)] + [[]]
+    show(notebook, {"cells": ran, "verdicts": []}, saved=saved)
+    found = ["".join(output.get("text", output.get("ename", "")) for output in one.outputs) for one in notebook.cells]
+    assert found[0] == "ValueError"
+    assert found[1] == AS_IT_WAS + "saved 1" and found[3] == AS_IT_WAS + "saved 3"
+    assert found[2] == "ran" and found[4] == "NameError"
 
 
 def test_a_link_is_not_followed(group: Class, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """nbgrader's pages and a student's notebook, in a real browser, from a server that the test starts and stops.
 
-GOODINIT_SCREENSHOT=grading/pictures/formgrader.png pytest grading/tests/test_formgrader.py takes the picture anew.
+GOODINIT_SCREENSHOT=grading/pictures pytest grading/tests/test_formgrader.py takes the pictures of INSTRUCTORS.md anew.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ UNCHECKED = "def covariance(x, y):\n    return mean((x - mean(x)) * (y - mean(y)
 SAMPLE_NAMED = "Your variance divides by n - 1, as for a sample; a population's divides by n."
 ANSWER = "The standard deviation, because it squares the far element."
 COMMENT = "Right, and what does that say about X and Y?"
+# the parts of the notebook that are shown in the picture
+QUESTIONED = "check-covariance", "u1-parabola"
 CODE_POINTS, POINTS = 9, 13
 
 
@@ -225,8 +227,8 @@ def test_a_class_is_graded_in_formgrader(graded: Class, page: Page) -> None:
     assert graded.scores() == {"ada": (9, 9), "emmy": (7.5, 7.5), "bob": (0.5, 0.5)}
 
     pages.get_by_role("link", name="Manual Grading").click()
-    pages.get_by_role("link", name=UNIT).click()
-    pages.get_by_role("link", name=UNIT).last.click()
+    pages.locator(f'a[href$="/gradebook/{UNIT}"]').click()
+    pages.locator(f'a[href$="/gradebook/{UNIT}/{UNIT}"]').click()
     expect(row(pages, "Noether").locator(".written-score")).to_have_text("0 / 4")
     pages.get_by_role("button", name="Show All Names").click()
     row(pages, "Noether").get_by_role("link", name="Noether, Emmy").click()
@@ -242,9 +244,14 @@ def test_a_class_is_graded_in_formgrader(graded: Class, page: Page) -> None:
     assert graded.scores()["emmy"] == (7.5, 11)
     with gradebook(graded.folder) as book:
         assert book.find_comment("u1-parabola", UNIT, UNIT, "emmy").manual_comment == COMMENT
-    photograph(page)
+    alone = page.context.new_page()
+    alone.goto(page.frames[-1].url)
+    judgement, answer = (alone.locator(".cell").filter(has=alone.locator(f"#{name}")) for name in QUESTIONED)
+    expect(answer.locator("textarea")).to_have_value(COMMENT)
+    photograph(alone, "formgrader.png", judgement, answer)
+    alone.close()
 
-    pages.get_by_role("link", name=UNIT).last.click()
+    pages.locator(f'a[href$="/gradebook/{UNIT}/{UNIT}"]').click()
     expect(row(pages, "Noether").locator(".score")).to_have_text(f"11 / {POINTS}")
     expect(row(pages, "Noether").locator(".needs-manual-grade .glyphicon-ok")).to_have_count(0)
     expect(row(pages, "Lovelace").locator(".needs-manual-grade .glyphicon-ok")).to_have_count(1)
@@ -304,20 +311,15 @@ def grade_by_hand(page: Page, pages: FrameLocator, question: str, points: str, c
         assert stored.value.ok
 
 
-def photograph(page: Page) -> None:
-    """Takes the picture for INSTRUCTORS.md where GOODINIT_SCREENSHOT says: an exercise judged, a question answered."""
-    path = os.environ.get("GOODINIT_SCREENSHOT")
-    if path:
-        alone = page.context.new_page()
-        alone.goto(page.frames[-1].url)
-        first, last = (
-            alone.locator(".cell").filter(has=alone.locator(f"#{name}")).bounding_box()
-            for name in ("check-covariance", "u1-parabola")
-        )
-        top, bottom = first["y"], last["y"] + last["height"]
-        clip = {"x": first["x"] - 20, "y": top - 10, "width": first["width"] + 40, "height": bottom - top + 20}
-        alone.screenshot(path=path, full_page=True, clip=clip)
-        alone.close()
+def photograph(page: Page, name: str, first: Locator, last: Locator) -> None:
+    """Takes the picture of what lies between two elements, in the folder that GOODINIT_SCREENSHOT names."""
+    folder = os.environ.get("GOODINIT_SCREENSHOT")
+    if folder:
+        top, bottom = first.bounding_box(), last.bounding_box()
+        assert top and bottom
+        height = bottom["y"] + bottom["height"] - top["y"]
+        clip = {"x": top["x"] - 8, "y": top["y"] - 8, "width": top["width"] + 16, "height": height + 16}
+        page.screenshot(path=Path(folder, name), full_page=True, clip=clip)
 
 
 # -- the student's notebook
@@ -341,9 +343,9 @@ def test_a_notebook_shows_verdicts_and_hints(graded: Class, page: Page) -> None:
     expect(hint).to_be_hidden()
     shown(page, "variance").get_by_text("Hint", exact=True).click()
     expect(hint).to_be_visible()
-    path = os.environ.get("GOODINIT_SCREENSHOT")
-    if path:
-        page.screenshot(path=f"{path}.notebook.png")
+    answer = page.locator(".jp-Notebook .jp-CodeCell", has_text="def variance").first
+    answer.evaluate("cell => cell.scrollIntoView()")
+    photograph(page, "notebook.png", answer, shown(page, "variance"))
 
     write(page, "def variance", POPULATION)
     expect(shown(page, "variance")).to_contain_text("public checks passed (3)")

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,6 +27,8 @@ TEN = ("right", "wrong", "partial", "wrong", "right", "wrong", "partial", "wrong
 # a large class has all sorts of people
 MIX = {"right": 20, "wrong": 16, "partial": 7, "empty": 3, "crashing": 2, "looping": 1, "hostile": 1}
 KINDS = [kind for kind, many in MIX.items() for _ in range(many)]
+# the answer that is replaced by one that crashes, loops or attacks
+BROKEN = "layer_norm"
 STOCK = """\
 c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = "goodinit"
@@ -34,31 +36,46 @@ c.CourseDirectory.course_id = "goodinit"
 
 
 def nbgrader_lines(root: Path) -> Iterator[str]:
-    """What it costs to autograde ten notebooks of one unit: by nbgrader alone, by our configuration, by our command."""
+    """What it costs to autograde ten notebooks of one unit: by nbgrader alone, by our configuration, by our command.
+
+    What ours spends once is told by a class of twenty, in which each notebook has been handed in twice.
+    """
+    nbgrader = [str(COMMANDS / "nbgrader"), "autograde", UNIT]
+    goodinit = [sys.executable, "-m", "grading.cli", "autograde", UNIT, "--nbgrader", ".", "--jobs"]
     with TemporaryDirectory() as place:
         folder = Path(place)
-        course = Course(root, folder / "ours")
-        course.hand_in(TEN)
-        shutil.copytree(folder / "ours", folder / "stock")
-        (folder / "stock" / "nbgrader_config.py").write_text(STOCK, encoding="utf-8")
-        shutil.copytree(folder / "ours", folder / "side_by_side")
-        nbgrader = [str(COMMANDS / "nbgrader"), "autograde", UNIT]
-        yield f"autograding {len(TEN)} notebooks of {UNIT}, start included, CPU seconds of all processes together:"
-        stock = cost_of(nbgrader, folder / "stock")
-        yield _told("nbgrader autograde as it comes, a kernel for each", stock, stock)
-        yield _told("nbgrader autograde with our configuration", cost_of(nbgrader, folder / "ours"), stock)
-        command = [sys.executable, "-m", "grading.cli", "autograde", UNIT, "--nbgrader", ".", "--jobs", str(JOBS)]
-        yield _told(f"goodinit autograde --jobs {JOBS}", cost_of(command, folder / "side_by_side"), stock)
+        course = Course(root, folder / "given")
+
+        def cost(name: str, command: list[str], kinds: tuple[str, ...]) -> Cost:
+            """The cost of a command in a copy of the course in which notebooks of these kinds are handed in."""
+            shutil.copytree(course.folder, folder / name)
+            if name == "stock":
+                (folder / name / "nbgrader_config.py").write_text(STOCK, encoding="utf-8")
+            course.hand_in(kinds, folder / name)
+            return cost_of(command, folder / name)
+
+        many = len(TEN)
+        yield f"autograding {many} notebooks of {UNIT}: seconds for each, of all processes together, the start included"
+        stock = cost("stock", nbgrader, TEN)
+        yield f"  nbgrader autograde as it comes, a kernel for each: {_each(stock)}"
+        for number, (what, command) in enumerate(
+            [
+                ("nbgrader autograde with our configuration", nbgrader),
+                ("goodinit autograde --jobs 1", [*goodinit, "1"]),
+                (f"goodinit autograde --jobs {JOBS}", [*goodinit, str(JOBS)]),
+            ]
+        ):
+            ours, twice = cost(f"ten-{number}", command, TEN), cost(f"twenty-{number}", command, TEN * 2)
+            more = (twice.cpu - ours.cpu) / many
+            yield (
+                f"  {what}: {_each(ours)}, {stock.cpu / ours.cpu:.1f} times less CPU; {ours.cpu - more * many:.1f} s "
+                f"of it once, then {more:.2f} s for each, {stock.cpu / many / more:.1f} times less"
+            )
 
 
-def _told(what: str, cost: Cost, stock: Cost) -> str:
-    ratio = f" ({stock.cpu / cost.cpu:.1f} times less CPU, {stock.wall / cost.wall:.1f} times less wall)"
-    problem = f"; it ended with status {cost.status}: {cost.said[-300:]}" if cost.status else ""
-    many = len(TEN)
-    return (
-        f"  {what}: {cost.cpu / many:.2f} s CPU and {cost.wall / many:.2f} s wall per submission"
-        f"{'' if cost is stock else ratio}{problem}"
-    )
+def _each(cost: Cost) -> str:
+    problem = f" (it ended with status {cost.status}: {cost.said[-300:]})" if cost.status else ""
+    return f"{cost.cpu / len(TEN):.2f} s CPU, {cost.wall / len(TEN):.2f} s wall{problem}"
 
 
 def scale_lines(root: Path, sizes: list[int]) -> Iterator[str]:
@@ -118,12 +135,12 @@ class Course:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
 
-    def hand_in(self, kinds: list[str] | tuple[str, ...]) -> None:
-        """Writes a notebook for each kind, where nbgrader has what it collects."""
+    def hand_in(self, kinds: Sequence[str], folder: Path | None = None) -> None:
+        """Writes a notebook for each kind, where nbgrader has what it collects, here or in a copy of the course."""
         bugs = [bug for exercise in self.course.by_unit[UNIT].exercises for bug in load_bugs(self.course)[exercise.id]]
         for number, kind in enumerate(kinds):
             notebook = json.loads(json.dumps(self.given))
-            bug = bugs[number * 5 % len(bugs)]
+            bug = bugs[number % len(TEN) * 5 % len(bugs)]
             answers = [cell for cell in notebook["cells"] if _is_answer(cell)]
             for place, cell in enumerate(answers):
                 answer = self.answers[_name(cell)]
@@ -134,10 +151,9 @@ class Course:
                         cell["source"] = answer.replace(bug.find, bug.put, 1)
                     case "partial" if place % 2:
                         cell["source"] = answer
-            broken = {"crashing": CRASHING, "looping": LOOPING, "hostile": HOSTILE}.get(kind)
-            if broken:
-                answers[0]["source"] = broken
-            path = self.folder / "submitted" / f"student{number:04}" / UNIT / f"{UNIT}.ipynb"
+                    case "crashing" | "looping" | "hostile" if _name(cell) == BROKEN:
+                        cell["source"] = {"crashing": CRASHING, "looping": LOOPING, "hostile": HOSTILE}[kind]
+            path = (folder or self.folder) / "submitted" / f"student{number:04}" / UNIT / f"{UNIT}.ipynb"
             path.parent.mkdir(parents=True)
             path.write_text(json.dumps(notebook), encoding="utf-8")
 
@@ -160,15 +176,21 @@ class Course:
         return {path.stem: path.stat().st_mtime_ns for path in (self.folder / ".goodinit" / UNIT).glob("*.json")}
 
     def graded(self) -> set[str]:
-        """The students whose exercises all have points in the gradebook."""
+        """The students of whom the gradebook has the points of every record, or asks a person."""
         from grading.nbgrader import gradebook
 
+        def right(student: str, grades: list[Any]) -> bool:
+            path = self.folder / ".goodinit" / UNIT / f"{student}.json"
+            exercises = json.loads(path.read_text(encoding="utf-8"))["exercises"]
+            found = {grade.name.removeprefix("check-"): grade for grade in grades}
+            return all(
+                found[name].needs_manual_grade or found[name].auto_score == exercise["points"]
+                for name, exercise in exercises.items()
+            )
+
         with gradebook(self.folder) as book:
-            found = {}
-            for submission in book.assignment_submissions(UNIT):
-                scores = [grade.auto_score for notebook in submission.notebooks for grade in notebook.grades]
-                found[submission.student.id] = scores
-            return {student for student, scores in found.items() if scores and None not in scores}
+            submissions = [(one.student.id, list(one.notebooks)) for one in book.assignment_submissions(UNIT)]
+            return {student for student, notebooks in submissions if notebooks and right(student, notebooks[0].grades)}
 
 
 def _is_answer(cell: dict[str, Any]) -> bool:

@@ -155,9 +155,14 @@ def _autograde(parser: argparse.ArgumentParser) -> None:
 
 
 def _side_by_side(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--jobs", metavar="N", type=int, help="submissions at once; as many as cores unless given")
     parser.add_argument(
-        "--scheduler", metavar="ADDRESS", help="grade on the workers of this Dask scheduler, such as tcp://head:8786"
+        "--jobs",
+        metavar="N",
+        type=int,
+        help="submissions at once; else as many as cores, or as a cluster can do",
+    )
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="grade on this Dask cluster: tcp://HOST:8786, or gateway:NAME"
     )
 
 

@@ -327,7 +327,13 @@ def test_a_cluster_object_does_as_well_as_an_address(
     handed_in: Path, local: dict[str, bytes], tmp_path: Path, course: Course, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those of dask-gateway are such objects, and are found by their names."""
-    with LOCAL_CLUSTER(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as workers:
+    settings = {
+        "threads_per_worker": 2,
+        "processes": False,
+        "dashboard_address": None,
+        "local_directory": str(tmp_path),
+    }
+    with LOCAL_CLUSTER(n_workers=1, **settings) as workers:
         exercises = (course.exercises["mean"], course.exercises["variance"])
         done = grade(course, handed_in, tmp_path / "out", Options(exercises, 3, scheduler=workers))
         assert done.left == 0 and files(tmp_path / "out") == local

@@ -250,13 +250,13 @@ def test_a_judge_that_hangs_costs_its_submission_alone(
     assert one.gradebook() == {"anna": graded.gradebook()["anna"]}
 
 
-def test_on_a_cluster_it_finds_the_same(handed_in: Class, graded: Copy) -> None:
+def test_on_a_cluster_it_finds_the_same(handed_in: Class, graded: Copy, tmp_path: Path) -> None:
     distributed: Any = pytest.importorskip(
         "distributed", reason="Dask is not installed: pip install 'goodinit[cluster]'"
     )
     one = Copy(handed_in, "cluster")
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, local_directory=str(tmp_path)
     ) as workers:
         assert one.autograde("--scheduler", workers.scheduler_address) == 1
     assert_same(one, graded)

@@ -63,6 +63,8 @@ SUITE = '''
 from pathlib import Path
 from grading.verdict import expect
 
+pytestmark = pytest.mark.slow
+
 def test_where(mean):
     """It is judged where it was sent to."""
     expect(str(Path(__file__).parent).count("dask-scratch-space"), 1, "place")

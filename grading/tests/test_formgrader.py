@@ -35,6 +35,7 @@ from .conftest import ROOT
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
     # nbgrader's own queries
     pytest.mark.filterwarnings("ignore:Object of type <Submitted"),

@@ -29,7 +29,7 @@ from .handing_in import MEAN, UNIT, VARIANCE
 
 PAGE = ROOT / "grading" / "INSTRUCTORS.md"
 # nbgrader's own queries
-pytestmark = pytest.mark.filterwarnings("ignore:Object of type <Submitted")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Object of type <Submitted")]
 
 FENCED = re.compile(r"^```(\w*) *(.*)\n((?:.*\n)*?)```$", re.MULTILINE)
 # where commands are run that take a server, a cluster or a network, and what is run there

@@ -22,6 +22,8 @@ from grading.nbgrader import NbgraderError, build_course, enter_students, gradeb
 
 from .conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from .conftest import NbgraderCourse
 

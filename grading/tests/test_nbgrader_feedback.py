@@ -15,7 +15,7 @@ from grading.nbgrader._feedback import harmless
 
 from .handing_in import MEAN, UNIT, Class, Notebook, appended, cell
 
-pytestmark = pytest.mark.filterwarnings("ignore:Object of type <Submitted")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Object of type <Submitted")]
 
 SAMPLE = "def variance(t):\n    return ((t - mean(t)) ** 2).sum() / (t.numel() - 1)\n"
 EVIL = '<script>alert(1)</script><img src=x onerror=alert(1)><a href="javascript:alert(1)">here</a>'

@@ -16,7 +16,7 @@ import pytest
 
 from .handing_in import MEAN, UNIT, VARIANCE, Class, Notebook, appended, cell, scratch, shown
 
-pytestmark = pytest.mark.filterwarnings("ignore:Object of type <Submitted")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Object of type <Submitted")]
 
 LIMITS = "check_seconds = 2\nimport_seconds = 5\nnotebook_seconds = 20"
 RIGHT = {"mean": 1.0, "variance": 1.0}

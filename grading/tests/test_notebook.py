@@ -38,6 +38,8 @@ from grading.verdict.cell import fragment, plain
 
 from .conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from .conftest import NbgraderCourse
 

@@ -23,7 +23,7 @@ from grading.sandbox import Sandbox, SandboxError
 
 from .handing_in import MEAN, UNIT, VARIANCE, Class
 
-pytestmark = pytest.mark.filterwarnings("ignore:Object of type <Submitted")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Object of type <Submitted")]
 
 WRONG = "def variance(t):\n    return mean(t * t) - mean(t) ** 2\n"
 STUDENTS = ("anna", "berta", "chris", "dora", "emil", "fritz")

@@ -24,7 +24,7 @@ from grading.sandbox import Sandbox, SandboxError
 from .handing_in import MEAN, UNIT, VARIANCE, Class
 from .test_parallel_autograde import WRONG, stopping
 
-pytestmark = pytest.mark.filterwarnings("ignore:Object of type <Submitted")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Object of type <Submitted")]
 
 ANSWERS = {
     "anna": {"mean": MEAN, "variance": VARIANCE},

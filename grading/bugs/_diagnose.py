@@ -55,15 +55,16 @@ def diagnose(
     """The one bug that explains all `runs` of a student's code, the failed one last; None when none or several do.
 
     `replay` runs the check's body against a Subject on the inputs given. Only a wrong value is diagnosed, not an
-    exception, and none is named once `seconds` have passed.
+    exception, and none is named once `seconds` of processor time are used up.
     """
     failed = runs[-1]
     if failed.error != Mismatch.__name__ or not failed.observations:
         return None
-    deadline = time.monotonic() + seconds
+    # of the processor: what is named must not depend on what else the machine is doing
+    deadline = time.process_time() + seconds
     found: list[Bug] = []
     for bug in bugs:
-        if time.monotonic() > deadline:
+        if time.process_time() > deadline:
             # the bugs that are left might match as well
             return None
         subject = Subject(course, with_bug(course, reference, bug, prove=False))

@@ -683,6 +683,7 @@ def answered(root: Path, unit: str, old: str, new: str) -> NotebookNode:
     return notebook
 
 
+@pytest.mark.slow
 def test_autograded_points_are_those_of_goodinit_check_less_what_lateness_takes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import importlib
 import json
 import math
 import os
@@ -85,6 +86,8 @@ class Bench:
 
     def _warm(self) -> dict[str, float]:
         """The points of each exercise; runs one check of each unit, for what sets itself up on first use."""
+        # with a gradient given, torch imports sympy on first use
+        torch.ones(2, requires_grad=True).exp().backward(torch.ones(2))  # type: ignore[no-untyped-call]
         self._judge = Judge(self.course, self.reference, self.reference, 0, hidden=self.hidden)
         for unit in dict.fromkeys(exercise.unit for exercise in self.exercises):
             checks = self._judge.checks(self.course.by_unit[unit].exercises[-1].id)
@@ -209,6 +212,7 @@ def main() -> None:
         except EOFError:
             bench.sandbox.close()
             return
+        _prepare(Path(request["path"]))
         parent = os.getpid()
         child = os.fork()
         if child == 0:
@@ -216,6 +220,15 @@ def main() -> None:
         _, status = os.waitpid(child, 0)
         if status:
             _send(connection, {"died": _how(status)})
+
+
+def _prepare(path: Path) -> None:
+    """Imports what reading a notebook takes, once for all children to come: it takes longer than to judge one."""
+    if "jupytext" not in sys.modules and (path.suffix == ".ipynb" or any(path.glob("*.ipynb"))):
+        importlib.import_module("nbformat")
+        importlib.import_module("jupytext.magics")
+        gc.collect()
+        gc.freeze()
 
 
 def _child(bench: Bench, connection: Connection, request: dict[str, Any], parent: int) -> None:

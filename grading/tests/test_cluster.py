@@ -28,6 +28,8 @@ from grading.sandbox import Sandbox, SandboxError
 from .conftest import ROOT
 from .test_grade import MEAN, VARIANCE, files, wait_for
 
+pytestmark = pytest.mark.slow
+
 # what a worker does before it is asked to judge: says so, takes its time, and fails in the way that a test is about
 WORKER = """
 import os, signal, sys, time
@@ -62,8 +64,6 @@ elif "judge" not in globals():  # Dask runs this twice
 SUITE = '''
 from pathlib import Path
 from grading.verdict import expect
-
-pytestmark = pytest.mark.slow
 
 def test_where(mean):
     """It is judged where it was sent to."""

@@ -32,7 +32,7 @@ from grading.verdict import DELEGATED, KIT_ERROR, PASSED, Verdict
 
 from .handing_in import MEAN, UNIT, Class, Notebook, appended, cell, scratch, shown
 
-pytestmark = pytest.mark.filterwarnings("ignore:Object of type <Submitted")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Object of type <Submitted")]
 
 SAMPLE = "def variance(t):\n    return ((t - mean(t)) ** 2).sum() / (t.numel() - 1)\n"
 PARTLY = "def covariance(x, y):\n    return mean((x - mean(x)) * (y - mean(y)))\n"
@@ -196,7 +196,6 @@ def test_who_must_look_at_what() -> None:
     assert for_a_person(found) == ({"b"}, {"c", "d"})
 
 
-@pytest.mark.slow
 def test_a_test_of_the_instructors_own_is_left_to_a_person(group: Class, tmp_path: Path) -> None:
     own = Class(tmp_path)
     source = own.root / "source" / UNIT / f"{UNIT}.ipynb"
@@ -219,7 +218,6 @@ def test_a_test_of_the_instructors_own_is_left_to_a_person(group: Class, tmp_pat
 # -- nothing twice, nothing left
 
 
-@pytest.mark.slow
 def test_one_judge_serves_a_whole_command(group: Class) -> None:
     for student in ("gil", "hal"):
         group.hand_in(student, answers={"mean": MEAN})
@@ -235,7 +233,6 @@ def test_one_judge_serves_a_whole_command(group: Class) -> None:
     assert group.points("ida")["mean"] == 1.0
 
 
-@pytest.mark.slow
 def test_what_was_found_is_kept_until_something_changes(group: Class) -> None:
     group.hand_in("jan", answers={"mean": MEAN})
     graded(group, "jan")
@@ -368,7 +365,6 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_hidden_checks_share_the_points_and_show_their_titles(group: Class, private: Path) -> None:
     group.hand_in("pia", answers={"mean": MEAN})
     group.hand_in(

@@ -26,6 +26,8 @@ from grading.subject import Composition, Sources, read_sources
 
 from .conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., list[list[dict[str, Any]]]]
 SETUP = "from __future__ import annotations\nfrom grading.notebook import check, siblings\n__package__ = siblings()"
 LIMITS = CellLimits(seconds=1.0, all_seconds=60.0)

@@ -302,6 +302,7 @@ def test_no_more_pairs_are_looked_at_closely_than_is_bearable(
     assert len(closely) == len(found.pairs) == 7
 
 
+@pytest.mark.slow
 def test_a_report_is_the_same_each_time(course: Course, tmp_path: Path) -> None:
     """copydetect hashes as Python does, which is salted; what is found must not depend on it."""
     texts = {f"s{n}": text + other for n, text in enumerate((OWN, COPIED)) for other in OTHERS[n : n + 2]}

@@ -29,13 +29,13 @@ from traitlets import Integer as Number
 from grading.classroom import LOST, GradeError, Options, Result
 from grading.course import Course, find_root, load
 
-from ._cells import exercise_of, for_a_person, show
+from ._cells import exercise_of, settled, show
 from ._desk import Desk, Submission, read
 from ._mend import MendError, given_cells, mend
 
 # after so long without a submission a judge is ended; the formgrader's server runs for days
 IDLE_SECONDS = 120.0
-PERSON, RECONSIDER = "goodinit_person", "goodinit_reconsider"
+SETTLED, REVIEW = "goodinit_settled", "goodinit_review"
 
 
 class NotGraded(Exception):
@@ -89,7 +89,6 @@ class Judged(Execute):  # type: ignore[misc]
         config=True
     )
     slow = Bool(True, help="Whether the checks that train are judged").tag(config=True)
-    hints = Bool(True, help="Whether what is shown gives a next hint").tag(config=True)
     seed = Number(None, allow_none=True, help="Fixes what is drawn; kept for each assignment unless given").tag(
         config=True
     )
@@ -111,15 +110,16 @@ class Judged(Execute):  # type: ignore[misc]
                 raise _not_graded(self.log, f"{name} {record['problem']}")
             self.log.warning("%s: %s", name, record["problem"])
         key = who["student"], who["notebook"]
-        notes = [*self.parent.notes.get(key, ()), *filter(None, [record["problem"]])]
-        show(nb, record, desk.unit.title, notes, self.parent.saved.get(key, ()))
-        resources[PERSON], resources[RECONSIDER] = for_a_person(record)
+        notes = [*self.parent.notes.pop(key, ()), *filter(None, [record["problem"]])]
+        show(nb, record, desk.unit.title, notes, self.parent.saved.pop(key, ()))
+        resources[SETTLED], resources[REVIEW] = settled(record)
         return nb, resources
 
     def desk(self, coursedir: Any, unit: str) -> Desk:
         """Where the submissions of a unit are judged, by these settings."""
         root = Path(coursedir.root).resolve()
-        course = _course(str((root / self.course).resolve() if self.course else find_root(root)))
+        place = (root / self.course).resolve() if self.course else find_root(root)
+        course = _course(place, (place / "course.toml").stat().st_mtime_ns)
         cells = course.limits.of_cells(float(self.timeout) if self.timeout and self.timeout > 0 else None)
         hidden = self.hidden or course.nbgrader.hidden
         options = Options(
@@ -127,7 +127,7 @@ class Judged(Execute):  # type: ignore[misc]
             seed=self.seed,
             jobs=1,
             slow=self.slow,
-            hints=self.hints,
+            hints=False,
             data=self.data or None,
             hidden=str((course.root / hidden).resolve()) if hidden else None,
             cells=cells if self.enabled else None,
@@ -139,21 +139,21 @@ class SaveGrades(SaveAutoGrades):  # type: ignore[misc]
     """Saves the points as nbgrader does, and leaves to a person what only a person may decide."""
 
     def preprocess(self, nb: NotebookNode, resources: Any) -> Any:
-        self.person, self.reconsider = resources.get(PERSON, ()), resources.get(RECONSIDER, ())
+        self.settled, self.review = resources.get(SETTLED, ()), resources.get(REVIEW, ())
         return super().preprocess(nb, resources)
 
     def _add_score(self, cell: NotebookNode, resources: Any) -> None:
         exercise = exercise_of(cell)
-        by_judge = exercise is not None and exercise not in self.person
+        by_judge = exercise in self.settled
         if by_judge or utils.is_solution(cell) or cell.cell_type != "code":
             super()._add_score(cell, resources)
-            if exercise not in self.reconsider:
+            if exercise not in self.review:
                 return
         grade = self.gradebook.find_grade(
             cell.metadata.nbgrader.grade_id, self.notebook_id, self.assignment_id, self.student_id
         )
         if not by_judge:
-            # a cell that the judge knows nothing of, or a failure of the kit: the student's process says nothing
+            # a cell that the judge has not judged, or could not: what the student's process says is no grade
             grade.auto_score = None
         grade.needs_manual_grade = True
         self.gradebook.db.commit()
@@ -214,8 +214,9 @@ def _benches() -> dict[str, _Bench]:
 
 
 @cache
-def _course(root: str) -> Course:
-    return load(Path(root))
+def _course(root: Path, changed: int) -> Course:
+    """The course as it is since it was changed last."""
+    return load(root)
 
 
 def _not_graded(log: Any, sentence: str) -> NotGraded:

@@ -41,6 +41,9 @@ def show(
         if exercise in by_exercise:
             cell.metadata["goodinit"] = {"verdict": exercise_verdict(by_exercise[exercise])}
             shown = list(_judged(by_exercise[exercise], record, float(cell.metadata.nbgrader.points)))
+        elif exercise is not None:
+            # nothing that anybody else has put there
+            shown = []
         if shown is not None:
             cell.outputs = [_numbered(from_dict(output), number) for output in shown]  # type: ignore[no-untyped-call]
             cell.execution_count = number
@@ -71,15 +74,15 @@ def verdicts_of(record: dict[str, Any]) -> dict[str, list[Verdict]]:
     return found
 
 
-def for_a_person(record: dict[str, Any]) -> tuple[set[str], set[str]]:
-    """The exercises that a person must look at: those to be graded, and those whose points are to be confirmed.
+def settled(record: dict[str, Any]) -> tuple[set[str], set[str]]:
+    """The exercises whose points the judge has settled, and those of them that a person is to look at all the same.
 
-    No exercise costs points where the kit has failed, nor for good where finished functions seem to do the work.
+    Where the kit has failed nothing is settled, and not for good where finished functions seem to do the work.
     """
     by_exercise = verdicts_of(record).items()
     failed = {name for name, found in by_exercise if any(verdict.verdict == KIT_ERROR for verdict in found)}
     delegated = {name for name, found in by_exercise if any(verdict.verdict == DELEGATED for verdict in found)}
-    return failed, delegated | set(record["review"])
+    return {name for name, _ in by_exercise} - failed, delegated | set(record["review"])
 
 
 def _judged(verdicts: list[Verdict], record: dict[str, Any], points: float) -> Iterator[dict[str, Any]]:

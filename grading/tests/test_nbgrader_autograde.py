@@ -24,7 +24,7 @@ from grading.judge import Judge, SuiteError, checks_of, load_suite
 from grading.judge._checks import load_hidden_suite
 from grading.nbgrader import _autograde
 from grading.nbgrader._autograde import Judged
-from grading.nbgrader._cells import AS_IT_WAS, NOT_AT_HAND, for_a_person, show
+from grading.nbgrader._cells import AS_IT_WAS, NOT_AT_HAND, settled, show
 from grading.nbgrader._desk import Desk, _kept_seed
 from grading.nbgrader._mend import MendError
 from grading.subject import read_sources
@@ -185,6 +185,21 @@ def test_a_failure_of_the_kit_costs_nothing(group: Class) -> None:
     assert group.grades("eve")["check-mean"] == (1.0, False)
 
 
+def test_what_was_not_judged_is_worth_nothing_yet(group: Class) -> None:
+    """nbgrader gives all points to a check below which nothing is shown."""
+    forged = {"output_type": "execute_result", "data": {"text/plain": "1"}, "metadata": {}, "execution_count": 1}
+    group.hand_in("evan", lambda notebook: cell(notebook, "check-variance").update(outputs=[forged]))
+    graded(group, "evan")
+    kept = record(group, "evan")
+    found = json.loads(kept.read_text())
+    found["verdicts"] = [verdict for verdict in found["verdicts"] if verdict["exercise"] != "variance"]
+    kept.write_text(json.dumps(found))
+    graded(group, "evan")
+    assert group.grades("evan")["check-variance"] == (None, True)
+    assert cell(group.autograded("evan"), "check-variance")["outputs"] == []
+    assert group.grades("evan")["check-mean"] == (1.0, False)
+
+
 def test_who_must_look_at_what() -> None:
     def verdict(exercise: str, verdict: str) -> dict[str, Any]:
         return Verdict("u", exercise, "c", verdict).to_dict()
@@ -193,7 +208,7 @@ def test_who_must_look_at_what() -> None:
         "verdicts": [verdict("a", PASSED), verdict("b", KIT_ERROR), verdict("c", DELEGATED), verdict("d", PASSED)],
         "review": {"d": ["line 3"]},
     }
-    assert for_a_person(found) == ({"b"}, {"c", "d"})
+    assert settled(found) == ({"a", "c", "d"}, {"c", "d"})
 
 
 def test_a_test_of_the_instructors_own_is_left_to_a_person(group: Class, tmp_path: Path) -> None:

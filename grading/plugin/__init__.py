@@ -126,6 +126,8 @@ class Session:
                 if unit and isinstance(item, pytest.Function):
                     check = self.judge.check_named(unit.id, item.name)
                     item.stash[CHECK] = check
+                    # pytest would parse the suite anew for each failure, and show what the verdict replaces
+                    item.repr_failure = _nothing  # type: ignore[method-assign]
                     item.extra_keyword_matches.update((check.exercise, check.unit))
         except (SuiteError, ImplError) as error:
             raise pytest.UsageError(str(error)) from None
@@ -225,3 +227,7 @@ def _last_lines(text: str) -> str:
         return "\n".join(lines)
     left_out = f"({len(lines) - OUTPUT_LINES} lines left out)"
     return "\n".join([left_out, *lines[-OUTPUT_LINES:]])
+
+
+def _nothing(excinfo: object) -> str:
+    return ""

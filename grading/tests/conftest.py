@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import torch
 
 # before the first operation: tests that fork would hang in a child of a process whose thread pool has run
 torch.set_num_threads(1)
+
+# a shell that starts the tests in the background has interrupts ignored, by them and by all that they start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from grading.course import Course, load  # noqa: E402
 from grading.judge import Judge  # noqa: E402

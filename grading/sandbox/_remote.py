@@ -19,7 +19,7 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import cache
+from functools import cache, lru_cache
 from itertools import count
 from typing import Any
 
@@ -401,10 +401,7 @@ class _Objects:
         if value["$"] != "object" or type(number) is not int or self.many > MAX_OBJECTS:
             raise WireError("an object is malformed, or there are too many")
         name = kind if isinstance(kind, str) and kind.isidentifier() and len(kind) <= 80 else "object"
-        # named like what it stands for: messages say what came back by the name of its type
-        kinds = {"__module__": "builtins", "__slots__": ()}
-        base = RemoteCallable if value.get("c") is True else Remote
-        return type(name, (base,), kinds)(self.worker, number)
+        return _stand_in(name, value.get("c") is True)(self.worker, number)
 
 
 def _no_object(value: Any) -> dict[str, Any]:
@@ -465,6 +462,12 @@ class RemoteCallable(Remote):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._worker.call(self._number, None, args, kwargs)
+
+
+@lru_cache(1000)
+def _stand_in(name: str, is_callable: bool) -> type[Remote]:
+    """A type named like what it stands for: messages say what came back by the name of its type."""
+    return type(name, (RemoteCallable if is_callable else Remote,), {"__module__": "builtins", "__slots__": ()})
 
 
 class _Method:

@@ -248,7 +248,7 @@ def _kind_problem(got: Any, want: Any, *, inside: bool) -> str:
             return f"came back with shape {tuple(got.shape)}, expected {tuple(want.shape)}"
         if got.dtype != want.dtype:
             return f"came back as {got.dtype}, expected {want.dtype}"
-        if got.is_floating_point() and torch.isfinite(want).all() and not torch.isfinite(got.detach()).all():
+        if got.is_floating_point() and not torch.isfinite(got.detach()).all() and torch.isfinite(want).all():
             bad = "nan" if torch.isnan(got.detach()).any() else "inf"
             return f"came back with {bad} in it, expected {show(want)}"
         return ""
@@ -286,15 +286,23 @@ def _expect_tensor(
             raise Mismatch(call, got, want, *_where(got, want, (got != want)))
         return
     one, other = got.detach().cpu().double(), want.detach().cpu().double()
-    finite = torch.isfinite(other)
-    size = scale if scale is not None else float(other[finite].abs().max()) if finite.any() else 1.0
+    size = scale if scale is not None else _magnitude(other)
     allowed = (TOLERANCE[want.dtype] if tol is None else tol) * torch.as_tensor(size, dtype=torch.float64).cpu()
+    if bool(((one - other).abs() <= allowed).all()):
+        return
+    # only now, for it takes time: infinities and NaNs that are expected
     same = (one == other) | (torch.isnan(one) & torch.isnan(other))
     error = torch.where(same, 0.0, (one - other).abs())
     ratio = torch.where(same, 0.0, error / allowed.clamp_min(1e-300)).nan_to_num(nan=math.inf, posinf=math.inf)
     if bool((ratio > 1).any()):
         problem, _ = _where(got, want, ratio > 1)
         raise Mismatch(call, got, want, problem, float(ratio.max()))
+
+
+def _magnitude(t: torch.Tensor) -> float:
+    """The largest finite magnitude in `t`, or 1."""
+    finite = t[torch.isfinite(t)]
+    return float(finite.abs().max()) if finite.numel() else 1.0
 
 
 def _where(got: torch.Tensor, want: torch.Tensor, differs: torch.Tensor) -> tuple[str, float]:

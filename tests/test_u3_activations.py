@@ -165,6 +165,8 @@ def test_general_relu_max_leak(general_relu, x, sub, maxv, max_leak):
     """With `max_leak` a value y above `maxv` becomes maxv + max_leak * (y - maxv); without `maxv` nothing happens."""
     check(general_relu, x, leak=0.25, sub=sub)
     check(general_relu, x, leak=0.25, sub=sub, maxv=maxv, max_leak=max_leak)
+    # every value above maxv, and max_leak not 0: there wrong answers differ from right ones
+    check(general_relu, x.abs() + 4, sub=sub, maxv=maxv, max_leak=max_leak + 0.0625)
     check(general_relu, x, sub=sub, max_leak=max_leak)
 
 

@@ -765,15 +765,19 @@ def expect_search(got, losses, lr, gamma=1.3, max_mult=3.0):
 
 
 @pytest.mark.weight(3)
-@settings(max_examples=50)
 @given(losses=loss_tables(min_size=2), lr=numbers(0.001, 0.1), gamma=numbers(1.05, 3), max_mult=numbers(1.2, 5))
 def test_lr_finder_records_and_stops(lr_finder, beside, losses, lr, gamma, max_mult):
     """Every training batch records learning rate and loss as Python floats; then either the fit stops, because the loss
     is above `max_mult` times the best one so far, or the learning rate is multiplied by `gamma`."""
     losses = clear_of(losses, max_mult)
     how = {"given": {"gamma": gamma, "max_mult": max_mult}, "valid_losses": [], "rounds": 1}
-    got = beside(_search, losses=losses, lr=lr, **how)
-    expect_search(got[0], losses, lr, gamma, max_mult)
+    # the third loss is above the limit by the best one, and neither by the one before it nor by the first
+    base = losses[0][0]
+    creeping = [base, base * max_mult**0.7, base * max_mult**1.4, base]
+    falling = [base, base / 2, base / 2 * max_mult**1.2, base]
+    for table in (losses, [creeping], [falling]):
+        got = beside(_search, losses=table, lr=lr, **how)
+        expect_search(got[0], table, lr, gamma, max_mult)
 
 
 @given(losses=loss_tables(), lr=numbers(0.001, 0.1))

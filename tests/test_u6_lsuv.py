@@ -464,7 +464,6 @@ def test_lsuv_init_result(lsuv_init, beside, network):
 
 
 @given(network=networks(), tol=st.sampled_from((1e-2, 1e-4, 1e-5)))
-@settings(max_examples=12)
 def test_lsuv_init_tolerance(lsuv_init, beside, network, tol):
     """tol is how exact every layer must be."""
     ((x,), weights, biases), (leak, sub) = ([t.double() for t in tensors] for tensors in network[:3]), network[3:]

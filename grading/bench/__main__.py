@@ -17,9 +17,10 @@ from ._class import class_lines
 from ._nbgrader import nbgrader_lines, scale_lines
 from ._suites import Row, suite_rows
 from ._wall import wall_rows
+from ._whole import whole_lines
 
-RUNS, SUBMISSIONS, SIZES = 5, 300, (100, 300, 1000)
-PARTS = ("suites", "wall", "class", "nbgrader", "scale")
+RUNS, SUBMISSIONS, SIZES, STUDENTS = 5, 300, (100, 300, 1000), 30
+PARTS = ("suites", "wall", "class", "nbgrader", "scale", "whole")
 COLUMNS = ("what", "median", "least", "most", "compared to")
 
 
@@ -30,6 +31,7 @@ def main() -> int:
     parser.add_argument("--submissions", type=int, default=SUBMISSIONS, help="how large a class is graded")
     parser.add_argument("--only", choices=PARTS, action="append", help="a part of it")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="of the classes that nbgrader has")
+    parser.add_argument("--students", type=int, default=STUDENTS, help="who go through the whole course")
     args = parser.parse_args()
     root, parts = find_root(Path.cwd()), args.only or PARTS
     console = Console(file=sys.stdout, width=130)
@@ -42,6 +44,7 @@ def main() -> int:
             "class": lambda: class_lines(root, args.submissions),
             "nbgrader": lambda: nbgrader_lines(root),
             "scale": lambda: scale_lines(root, args.sizes),
+            "whole": lambda: whole_lines(root, args.students),
         }
         for part in parts:
             for line in lines[part]() if part in lines else ():

@@ -7,28 +7,24 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from grading.bugs import load_bugs
 from grading.course import load
 
-from ._class import CRASHING, HOSTILE, LOOPING, UNIT, memory, short_course
+from ._class import UNIT, memory, short_course
 from ._cost import Cost, cost_of
+from ._notebooks import GOODINIT, NBGRADER, Notebooks
 
-COMMANDS = Path(sys.executable).parent
 JOBS = 2
 # the ten notebooks that both autograde
 TEN = ("right", "wrong", "partial", "wrong", "right", "wrong", "partial", "wrong", "right", "wrong")
 # a large class has all sorts of people
 MIX = {"right": 20, "wrong": 16, "partial": 7, "empty": 3, "crashing": 2, "looping": 1, "hostile": 1}
 KINDS = [kind for kind, many in MIX.items() for _ in range(many)]
-# the answer that is replaced by one that crashes, loops or attacks
-BROKEN = "layer_norm"
 STOCK = """\
 c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = "goodinit"
@@ -40,8 +36,8 @@ def nbgrader_lines(root: Path) -> Iterator[str]:
 
     What ours spends once is told by a class of twenty, in which each notebook has been handed in twice.
     """
-    nbgrader = [str(COMMANDS / "nbgrader"), "autograde", UNIT]
-    goodinit = [sys.executable, "-m", "grading.cli", "autograde", UNIT, "--nbgrader", ".", "--jobs"]
+    nbgrader = [NBGRADER, "autograde", UNIT]
+    goodinit = [*GOODINIT, "autograde", UNIT, "--nbgrader", ".", "--jobs"]
     with TemporaryDirectory() as place:
         folder = Path(place)
         course = Course(root, folder / "given")
@@ -121,45 +117,21 @@ class Course:
     def __init__(self, root: Path, folder: Path) -> None:
         from grading.nbgrader import build_course
 
-        self.course, self.folder = load(root), folder
-        build_course(self.course, folder)
-        subprocess.run(
-            [str(COMMANDS / "nbgrader"), "generate_assignment", UNIT], cwd=folder, capture_output=True, check=True
-        )
-        source = self._read("source")
-        self.answers = {_name(cell): _text(cell) for cell in source["cells"] if _is_answer(cell)}
-        self.given = self._read("release")
-
-    def _read(self, step: str) -> dict[str, Any]:
-        path = self.folder / step / UNIT / f"{UNIT}.ipynb"
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        course = load(root)
+        self.folder = folder
+        build_course(course, folder)
+        self.notebooks = Notebooks(course, folder, UNIT)
 
     def hand_in(self, kinds: Sequence[str], folder: Path | None = None) -> None:
         """Writes a notebook for each kind, where nbgrader has what it collects, here or in a copy of the course."""
-        bugs = [bug for exercise in self.course.by_unit[UNIT].exercises for bug in load_bugs(self.course)[exercise.id]]
         for number, kind in enumerate(kinds):
-            notebook = json.loads(json.dumps(self.given))
-            bug = bugs[number % len(TEN) * 5 % len(bugs)]
-            answers = [cell for cell in notebook["cells"] if _is_answer(cell)]
-            for place, cell in enumerate(answers):
-                answer = self.answers[_name(cell)]
-                match kind:
-                    case "right":
-                        cell["source"] = answer
-                    case "wrong":
-                        cell["source"] = answer.replace(bug.find, bug.put, 1)
-                    case "partial" if place % 2:
-                        cell["source"] = answer
-                    case "crashing" | "looping" | "hostile" if _name(cell) == BROKEN:
-                        cell["source"] = {"crashing": CRASHING, "looping": LOOPING, "hostile": HOSTILE}[kind]
             path = (folder or self.folder) / "submitted" / f"student{number:04}" / UNIT / f"{UNIT}.ipynb"
             path.parent.mkdir(parents=True)
-            path.write_text(json.dumps(notebook), encoding="utf-8")
+            path.write_text(self.notebooks.text(kind, number), encoding="utf-8")
 
     def autograde(self, until: int | None = None) -> tuple[float, int]:
         """Seconds and the most memory that `goodinit autograde` takes; it is killed when it has `until` records."""
-        command = [sys.executable, "-m", "grading.cli", "autograde", UNIT, "--nbgrader", ".", "--jobs", str(JOBS)]
+        command = [*GOODINIT, "autograde", UNIT, "--nbgrader", ".", "--jobs", str(JOBS)]
         start, peak = time.perf_counter(), 0
         with open(os.devnull, "wb") as nowhere:
             process = subprocess.Popen(command, cwd=self.folder, stdout=nowhere, stderr=nowhere)
@@ -191,16 +163,3 @@ class Course:
         with gradebook(self.folder) as book:
             submissions = [(one.student.id, list(one.notebooks)) for one in book.assignment_submissions(UNIT)]
             return {student for student, notebooks in submissions if notebooks and right(student, notebooks[0].grades)}
-
-
-def _is_answer(cell: dict[str, Any]) -> bool:
-    marks = cell["metadata"].get("nbgrader", {})
-    return bool(cell["cell_type"] == "code" and marks.get("solution") and not marks.get("grade"))
-
-
-def _name(cell: dict[str, Any]) -> str:
-    return str(cell["metadata"]["nbgrader"]["grade_id"])
-
-
-def _text(cell: dict[str, Any]) -> str:
-    return "".join(cell["source"])

@@ -459,17 +459,13 @@ class Judge:
         if self.reference is None or check.slow:
             return False
         try:
-            self.replay(check, self.reference)
+            self.replay(check, self.reference, runs[-1].drawn if runs else {})
         except (Exception, SystemExit, TimeExpired):
             return True
         return False
 
-    def replay(self, check: Check, subject: Subject) -> None:
-        """Runs a check's body once more, on the inputs of its latest run, against another Subject."""
-        runs = self._runs.get(check.name)
-        self._replay(check, subject, runs[-1].drawn if runs else {})
-
-    def _replay(self, check: Check, subject: Subject, drawn: dict[str, Any]) -> None:
+    def replay(self, check: Check, subject: Subject, drawn: dict[str, Any]) -> None:
+        """Runs a check's body once, on inputs that are known, against any Subject."""
         exercise = self.course.exercises[check.exercise]
         fixtures: dict[str, Any] = {}
         for name in check.fixtures:
@@ -496,7 +492,7 @@ class Judge:
         def again(subject: Subject, drawn: dict[str, Any]) -> Run:
             run = Run(drawn)
             with suppress(Exception, SystemExit, TimeExpired, _StubReached), _recording(run):
-                self._replay(check, subject, drawn)
+                self.replay(check, subject, drawn)
             return run
 
         # a damaged bank must not cost a student the verdict; the proofs of the bank find it

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -20,9 +22,9 @@ from hypothesis import Phase
 
 from grading.bugs import DIAGNOSIS_SECONDS, Bug, Variant, load_bugs, with_bug
 from grading.course import Course, load
-from grading.judge import PROFILE, Judge, load_suite
+from grading.judge import PROFILE, Check, Judge, load_suite
 from grading.sandbox import RemoteSubject, Sandbox
-from grading.subject import Sources, read_sources
+from grading.subject import Sources, TimeExpired, read_sources
 from grading.verdict import PASSED, STANDARD_ERRORS, WRONG, Verdict, measuring, sampling
 
 from ._liveness import WAYS, argument_names, with_perturbed_argument
@@ -32,6 +34,8 @@ from ._statistics import Sampled, catches, sample
 EXAMPLES = 25
 # by how many tolerances a changed argument must throw some check off
 LIVE, LIVE_STATISTIC = 100.0, 4.0
+# in how many runs a check may miss a bug for want of an input that shows it
+MISSED = 1e-3
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Finding:
     numbers: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Worker:
     course: Course
     reference: Sources
@@ -65,6 +69,17 @@ class _Worker:
         found = Sandbox(self.course)
         atexit.register(found.close)
         return found
+
+    @lru_cache(4)  # noqa: B019
+    def inputs(self, exercise: str, seed: int) -> dict[str, list[dict[str, Any]]]:
+        """What is drawn with a seed for the checks of an exercise; several right answers in a row are given it."""
+        judge = Judge(self.course, self.reference, self.reference, seed)
+        try:
+            return {
+                check.name: judge.drawn(check) for check in judge.checks(exercise) if check.drawn and not check.slow
+            }
+        finally:
+            judge.close()
 
 
 _worker: _Worker | None = None
@@ -124,11 +139,19 @@ def _run_checks(
     *,
     wall: bool = False,
     diagnosis: bool = True,
+    inputs: dict[str, list[dict[str, Any]]] | None = None,
 ) -> Iterator[Verdict]:
     """The verdicts of an exercise's checks, or of those named, one by one as they come."""
     subject = RemoteSubject(worker.course, sources, worker.reference, worker.sandbox) if wall else None
-    seconds = DIAGNOSIS_SECONDS if diagnosis else 0.0
-    judge = Judge(worker.course, sources, worker.reference, seed, subject=subject, diagnosis_seconds=seconds)
+    judge = Judge(
+        worker.course,
+        sources,
+        worker.reference,
+        seed,
+        subject=subject,
+        inputs=inputs,
+        diagnosis_seconds=DIAGNOSIS_SECONDS if diagnosis else 0.0,
+    )
     try:
         for check in judge.checks(exercise):
             if not check.slow and (not checks or check.name in checks):
@@ -170,26 +193,30 @@ def _caught(worker: _Worker, job: Job) -> Finding:
     return Finding(job, bool(wrong), "" if wrong else "not caught", {"checks": wrong})
 
 
-def _handed_in(worker: _Worker, job: Job, seed: int) -> dict[str, Any]:
+@contextmanager
+def _handed_in(worker: _Worker, job: Job) -> Iterator[Sources]:
     variant: Variant = job.what
     with TemporaryDirectory() as folder:
         path = Path(folder) / "handed_in.py"
         path.write_text(variant.text, encoding="utf-8")
-        return _verdicts(worker, read_sources(worker.course, path), job.exercise, seed)
+        yield read_sources(worker.course, path)
 
 
 def _variant(worker: _Worker, job: Job) -> Finding:
     """A right answer written differently passes every check, with every seed."""
-    for seed in range(job.seed, job.seed + job.seeds):
-        for name, verdict in _handed_in(worker, job, seed).items():
-            if verdict.verdict != PASSED:
-                return Finding(job, False, f"{name}, seed {seed}: {verdict.message} {verdict.details}")
+    with _handed_in(worker, job) as sources:
+        for seed in range(job.seed, job.seed + job.seeds):
+            for verdict in _run_checks(worker, sources, job.exercise, seed, inputs=worker.inputs(job.exercise, seed)):
+                if verdict.verdict != PASSED:
+                    note = f"{verdict.check}, seed {seed}: {verdict.message} {verdict.details}"
+                    return Finding(job, False, note)
     return Finding(job, True)
 
 
 def _rewritten(worker: _Worker, job: Job) -> Finding:
     """A bug written anew as a whole function is caught, and is diagnosed by its own name or not at all."""
-    found = _handed_in(worker, job, job.seed)
+    with _handed_in(worker, job) as sources:
+        found = _verdicts(worker, sources, job.exercise, job.seed)
     caught = any(verdict.verdict == WRONG for verdict in found.values())
     diagnosis = _right_wrong_silent({verdict.bug for verdict in found.values()}, job.what.name)
     names = ", ".join(sorted({str(verdict.bug) for verdict in found.values() if verdict.bug}))
@@ -256,15 +283,45 @@ def _power(worker: _Worker, job: Job) -> Finding:
     return Finding(job, power == 1, note, {"power": power, "error": median(error for _, error in seen)})
 
 
+def _chance(worker: _Worker, job: Job) -> Finding:
+    """A check that is said to catch a bug misses it by bad luck in less than one of a thousand runs."""
+    bug: Bug = next(bug for bug in load_bugs(worker.course)[job.exercise] if bug.name == job.what)
+    sources = with_bug(worker.course, worker.reference, bug)
+    shown, drawn = Counter[str](), Counter[str]()
+    for seed in range(job.seed, job.seed + job.seeds):
+        judge = Judge(worker.course, sources, worker.reference, seed)
+        try:
+            for check in judge.checks(job.exercise):
+                if check.name in bug.caught_by:
+                    inputs = worker.inputs(job.exercise, seed).get(check.name, [])
+                    drawn[check.name] += len(inputs)
+                    shown[check.name] += sum(_fails(judge, check, given) for given in inputs)
+        finally:
+            judge.close()
+    odds = {name: (1 - shown[name] / many) ** (many / job.seeds) for name, many in drawn.items()}
+    note = "; ".join(
+        f"{name} misses it in {missed:.2%} of its runs ({shown[name]} of {drawn[name]} inputs show it)"
+        for name, missed in odds.items()
+        if missed > MISSED
+    )
+    return Finding(job, not note, note, {"missed": odds})
+
+
+def _fails(judge: Judge, check: Check, given: dict[str, Any]) -> bool:
+    try:
+        judge.replay(check, judge.subject, given)
+    except (Exception, SystemExit, TimeExpired):
+        return True
+    return False
+
+
 def _parity(worker: _Worker, job: Job) -> Finding:
     """A right or wrong answer gets the same verdicts and points in this process and behind the wall."""
-    with TemporaryDirectory() as folder:
+    with ExitStack() as stack:
         if isinstance(job.what, Bug):
             sources = with_bug(worker.course, worker.reference, job.what)
         elif isinstance(job.what, Variant):
-            path = Path(folder) / "handed_in.py"
-            path.write_text(job.what.text, encoding="utf-8")
-            sources = read_sources(worker.course, path)
+            sources = stack.enter_context(_handed_in(worker, job))
         else:
             sources = worker.reference
         here = _verdicts(worker, sources, job.exercise, job.seed)
@@ -287,6 +344,7 @@ PROOFS: dict[str, Callable[[_Worker, Job], Finding]] = {
     "parity": _parity,
     "sample": _sample,
     "power": _power,
+    "chance": _chance,
 }
 
 __all__ = ["Finding", "Job", "argument_names", "run_jobs"]

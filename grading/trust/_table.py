@@ -31,6 +31,7 @@ from ._statistics import Sampled
 VARIANT_SEEDS, VARIANT_EXAMPLES = 2, 100
 REWRITTEN_SAMPLE = 2
 POWER_SEEDS, RUNS_AT_ONCE = 20, 50
+CHANCE_SEEDS = 6
 DIAGNOSES = ("right", "wrong", "silent")
 REWRITTEN = Path(__file__).parent.parent / "tests" / "rewritten"
 
@@ -46,6 +47,7 @@ def trust(argv: list[str] | None = None) -> int:
     what.add_argument(
         "--statistics", action="store_true", help="only the checks that judge random draws, 10,000 draws each"
     )
+    what.add_argument("--chance", action="store_true", help="only how often a check misses a bug for want of luck")
     parser.add_argument("--only", metavar="EXERCISE", action="append", help="prove this exercise alone")
     parser.add_argument("--seed", type=int, default=None, help="draw the same numbers as an earlier run")
     parser.add_argument("--json", metavar="FILE", help="write every finding there, one JSON object per line")
@@ -61,13 +63,15 @@ def trust(argv: list[str] | None = None) -> int:
     tables = []
     if args.parity:
         proofs.compare()
+    elif args.chance:
+        proofs.weigh()
     elif not args.statistics:
         proofs.prove(quick=args.quick)
         tables.append(proofs.table())
-    if not args.quick and not args.parity:
+    if not (args.quick or args.parity or args.chance):
         proofs.sample(10_000 if args.statistics else 1_000)
         tables.append(proofs.statistics_table())
-    if not (args.quick or args.parity or args.statistics):
+    if not (args.quick or args.parity or args.chance or args.statistics):
         tables.append(proofs.arguments_table())
     for table in tables:
         Console(file=sys.stdout).print(table.for_terminal())
@@ -154,6 +158,13 @@ class Proofs:
         jobs += [Job("parity", name, bug, self.seed) for name in self.names for bug in self.bugs[name]]
         jobs += [Job("parity", one.exercise, one, self.seed) for one in answers if one.exercise in self.names]
         self._run(jobs, "parity")
+
+    def weigh(self) -> None:
+        """How many of the inputs that a check draws show each bug that it is said to catch."""
+        jobs = [
+            Job("chance", name, bug.name, self.seed, CHANCE_SEEDS) for name in self.names for bug in self.bugs[name]
+        ]
+        self._run(jobs, "chance")
 
     def sample(self, draws: int) -> None:
         """Measures the checks that judge random draws, with `draws` draws of each."""

@@ -54,7 +54,8 @@ class Package(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def loaded(self) -> list[ModuleType]:
         """The modules that have been imported so far."""
-        return [module for name, module in sys.modules.items() if name.startswith(self.name + ".")]
+        prefix = f"{self.name}."
+        return [module for name, module in sys.modules.items() if name.startswith(prefix)]
 
     def forget(self, module: str) -> None:
         sys.modules.pop(f"{self.name}.{module}", None)

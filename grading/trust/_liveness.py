@@ -77,7 +77,7 @@ def perturbed(value: Any, way: int = 0) -> Any:
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
-        return (value + 1, value - 1, 5 * value + 3)[way]
+        return (value + 1, value - 1, 9 * value + 3)[way]
     if isinstance(value, float):
         return value * 1.5 + 0.1
     if isinstance(value, str):

@@ -4,6 +4,7 @@ import math
 from statistics import NormalDist
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 # %% relu: where
@@ -157,3 +158,19 @@ class GeneralReLU(nn.Module):
         y = y if sub is None else y.sub(sub)
         above = y > self.ceiling
         return y.masked_fill(above, 0) + torch.where(above, self.ceiling + (max_leak or 0) * (y - self.ceiling), 0)
+
+
+# %% general_relu: PyTorch's leaky ReLU first, as in the lesson
+class GeneralReLU(nn.Module):
+    def __init__(self, leak=None, sub=None, maxv=None, max_leak=None):
+        super().__init__()
+        self.leak, self.sub, self.maxv, self.max_leak = leak, sub, maxv, max_leak
+
+    def forward(self, x):
+        x = F.relu(x) if self.leak is None else F.leaky_relu(x, self.leak)
+        if self.sub is not None:
+            x = x - self.sub
+        if self.maxv is not None:
+            above = (x - self.maxv).clamp(min=0)
+            x = x - above if self.max_leak is None else x - above + self.max_leak * above
+        return x

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,8 @@ from tempfile import TemporaryDirectory
 
 from grading.bugs import load_bugs
 from grading.course import Course, load
+
+from ._notebooks import GOODINIT
 
 UNIT, JOBS = "u7_normalization", 2
 # loops shall cost seconds here, not the half minute that a student is given
@@ -59,7 +60,7 @@ def class_lines(root: Path, many: int) -> Iterator[str]:
         home, handed_in, out = Path(folder, "course"), Path(folder, "handed_in"), Path(folder, "out")
         short_course(root, home)
         kinds = _hand_in(load(root), handed_in, many)
-        command = [sys.executable, "-m", "grading.cli", "grade", str(handed_in), "--out", str(out)]
+        command = [*GOODINIT, "grade", str(handed_in), "--out", str(out)]
         command += ["--jobs", str(JOBS), "--unit", UNIT, "--fast", "--seed", "1"]
         start = time.perf_counter()
         process = subprocess.Popen(command, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

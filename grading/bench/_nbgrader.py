@@ -15,11 +15,10 @@ from typing import Any
 
 from grading.course import load
 
-from ._class import UNIT, memory, short_course
+from ._class import JOBS, UNIT, memory, short_course
 from ._cost import Cost, cost_of
 from ._notebooks import GOODINIT, NBGRADER, Notebooks
 
-JOBS = 2
 # the ten notebooks that both autograde
 TEN = ("right", "wrong", "partial", "wrong", "right", "wrong", "partial", "wrong", "right", "wrong")
 # a large class has all sorts of people
@@ -127,7 +126,8 @@ class Course:
         for number, kind in enumerate(kinds):
             path = (folder or self.folder) / "submitted" / f"student{number:04}" / UNIT / f"{UNIT}.ipynb"
             path.parent.mkdir(parents=True)
-            path.write_text(self.notebooks.text(kind, number), encoding="utf-8")
+            # the second ten make the mistakes of the first once more
+            path.write_text(self.notebooks.text(kind, number % len(TEN)), encoding="utf-8")
 
     def autograde(self, until: int | None = None) -> tuple[float, int]:
         """Seconds and the most memory that `goodinit autograde` takes; it is killed when it has `until` records."""

@@ -13,8 +13,7 @@ from typing import Any
 from grading.bugs import load_bugs
 from grading.course import Course
 
-COMMANDS = Path(sys.executable).parent
-NBGRADER = str(COMMANDS / "nbgrader")
+NBGRADER = str(Path(sys.executable).parent / "nbgrader")
 GOODINIT = (sys.executable, "-m", "grading.cli")
 # what stands where an answer should, in those of one exercise
 BROKEN = {
@@ -50,7 +49,7 @@ class Notebooks:
     def text(self, kind: str, number: int) -> str:
         """The notebook of one student; `number` is whose, for two of one kind make different mistakes."""
         notebook = json.loads(json.dumps(self.given))
-        bug = self.bugs[number % 10 * 5 % len(self.bugs)]
+        bug = self.bugs[number * 5 % len(self.bugs)]
         answers = [cell for cell in notebook["cells"] if _is_answer(cell)]
         for place, cell in enumerate(answers):
             answer = self.answers[_name(cell)]

@@ -166,9 +166,14 @@ def _verdicts(
     return {verdict.check: verdict for verdict in _run_checks(worker, sources, exercise, seed, checks, wall=wall)}
 
 
+def _named(worker: _Worker, job: Job) -> Bug:
+    """The bug of the bank that a job is about."""
+    return next(bug for bug in load_bugs(worker.course)[job.exercise] if bug.name == job.what)
+
+
 def _bug(worker: _Worker, job: Job) -> Finding:
     """A bug of the bank, in the reference, is caught by every check that is said to catch it, and named."""
-    bug: Bug = next(bug for bug in load_bugs(worker.course)[job.exercise] if bug.name == job.what)
+    bug = _named(worker, job)
     sources = with_bug(worker.course, worker.reference, bug)
     found: dict[str, Verdict] = {}
     for name in bug.caught_by:
@@ -187,7 +192,7 @@ def _bug(worker: _Worker, job: Job) -> Finding:
 
 def _caught(worker: _Worker, job: Job) -> Finding:
     """Which checks catch a bug: what `caught_by` should say."""
-    bug: Bug = next(bug for bug in load_bugs(worker.course)[job.exercise] if bug.name == job.what)
+    bug = _named(worker, job)
     found = _verdicts(worker, with_bug(worker.course, worker.reference, bug), job.exercise, job.seed)
     wrong = [name for name, verdict in found.items() if verdict.verdict == WRONG]
     return Finding(job, bool(wrong), "" if wrong else "not caught", {"checks": wrong})
@@ -285,7 +290,7 @@ def _power(worker: _Worker, job: Job) -> Finding:
 
 def _chance(worker: _Worker, job: Job) -> Finding:
     """A check that is said to catch a bug misses it by bad luck in less than one of a thousand runs."""
-    bug: Bug = next(bug for bug in load_bugs(worker.course)[job.exercise] if bug.name == job.what)
+    bug = _named(worker, job)
     sources = with_bug(worker.course, worker.reference, bug)
     shown, drawn = Counter[str](), Counter[str]()
     for seed in range(job.seed, job.seed + job.seeds):

@@ -65,14 +65,15 @@ def trust(argv: list[str] | None = None) -> int:
         proofs.compare()
     elif args.chance:
         proofs.weigh()
-    elif not args.statistics:
+    elif args.statistics:
+        proofs.sample(10_000)
+        tables.append(proofs.statistics_table())
+    else:
         proofs.prove(quick=args.quick)
         tables.append(proofs.table())
-    if not (args.quick or args.parity or args.chance):
-        proofs.sample(10_000 if args.statistics else 1_000)
-        tables.append(proofs.statistics_table())
-    if not (args.quick or args.parity or args.chance or args.statistics):
-        tables.append(proofs.arguments_table())
+        if not args.quick:
+            proofs.sample(1_000)
+            tables += [proofs.statistics_table(), proofs.arguments_table()]
     for table in tables:
         Console(file=sys.stdout).print(table.for_terminal())
     findings = proofs.findings

@@ -5,12 +5,11 @@ from __future__ import annotations
 import statistics
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from grading.course import Course, load
-from grading.judge import Judge
+from grading.judge import Input, Judge
 from grading.sandbox import RemoteSubject, Sandbox
 from grading.subject import Sources, read_sources
 
@@ -60,7 +59,7 @@ def _submission(
     unit: str,
     seed: int,
     sandbox: Sandbox | None,
-    inputs: dict[str, list[dict[str, Any]]] | None = None,
+    inputs: dict[str, list[Input]] | None = None,
 ) -> float:
     """CPU seconds of the judge and of its workers for all checks of one unit, on the reference."""
     start = time.process_time()

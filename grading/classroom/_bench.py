@@ -28,7 +28,7 @@ torch.set_num_threads(1)
 
 from grading.course import CellLimits, Course, Exercise, load  # noqa: E402
 from grading.data import DataError, garments  # noqa: E402
-from grading.judge import Judge, SuiteError, load_suite  # noqa: E402
+from grading.judge import Input, Judge, SuiteError, load_suite  # noqa: E402
 from grading.sandbox import CellSandbox, RemoteSubject, Sandbox, SandboxError, run_cells  # noqa: E402
 from grading.subject import Broken, Composition, Source, Sources, read_sources, review  # noqa: E402
 from grading.verdict import PASSED, clean  # noqa: E402
@@ -95,7 +95,7 @@ class Bench:
                 self._judge.run(check)
         return {exercise.id: math.fsum(check.share for check in self._checks(exercise)) for exercise in self.exercises}
 
-    def _drawn(self, seed: int) -> dict[str, list[dict[str, Any]]]:
+    def _drawn(self, seed: int) -> dict[str, list[Input]]:
         """The inputs of all checks, which are the same for all submissions with this seed: drawn once, not by each."""
         judge = Judge(self.course, self.reference, self.reference, seed, hidden=self.hidden)
         checks = [check for exercise in self.exercises for check in self._checks(exercise, judge)]

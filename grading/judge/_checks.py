@@ -49,6 +49,13 @@ class Check:
         return hasattr(self.function, "hypothesis")
 
     @property
+    def strategies(self) -> dict[str, Any]:
+        """What Hypothesis draws each input of a drawn check from, by name."""
+        function: Any = self.function
+        strategies: dict[str, Any] = function.hypothesis._given_kwargs
+        return strategies
+
+    @property
     def inner(self) -> Callable[..., None]:
         """The function that takes the drawn values, without Hypothesis around it."""
         function: Any = self.function

@@ -12,12 +12,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, redire
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import torch
-from hypothesis import HealthCheck, Phase
 from hypothesis.errors import FlakyFailure, HypothesisException
-from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
-from hypothesis.internal.constants_ast import Constants
 
 from grading.bugs import DIAGNOSIS_SECONDS, BankError, Diagnosis, Run, diagnose, load_bugs
 from grading.course import Course, Exercise
@@ -50,44 +46,13 @@ from grading.verdict import (
 )
 
 from ._checks import Check, checks_of, load_hidden_suite, load_suite
+from ._inputs import Input, draw, simplify
 
-EXAMPLES = 25
 # enough inputs to tell two bugs apart, few enough to replay within half a second
 EVIDENCE_RUNS = 6
 # after so many checks of an exercise that met their time limit, its others would most likely meet it too
 EXPIRED_CHECKS = 2
-# how many inputs are tried for a simpler one on which a check fails: a count, for a seed must give the same one again
-SHRINK_RUNS = 100
-
 UNSTEADY = "the same input passed: does something of an earlier call, or a random number, get into the result?"
-
-# inputs follow from the seed alone: no database of earlier failures, no explicit deadline on noisy machines
-PROFILE = "goodinit"
-hypothesis.settings.register_profile(
-    PROFILE,
-    max_examples=EXAMPLES,
-    deadline=None,
-    database=None,
-    print_blob=False,
-    report_multiple_bugs=False,
-    phases=(Phase.explicit, Phase.generate, Phase.shrink),
-    suppress_health_check=list(HealthCheck),
-)
-hypothesis.settings.load_profile(PROFILE)
-
-
-class _FromTheSeedAlone(HypothesisProvider):
-    """Draws as Hypothesis does, but takes no constants from whatever modules happen to be loaded.
-
-    Those would make the numbers that a seed gives depend on which checks ran, or whose code was loaded, before.
-    """
-
-    @property
-    def _local_constants(self) -> Constants:
-        return Constants()
-
-
-AVAILABLE_PROVIDERS["hypothesis"] = _FromTheSeedAlone
 
 
 class NotStarted(Exception):
@@ -131,7 +96,7 @@ class Judge:
         seconds: bool = True,
         hints: Mapping[str, int] | None = None,
         subject: Subject | None = None,
-        inputs: Mapping[str, list[dict[str, Any]]] | None = None,
+        inputs: Mapping[str, list[Input]] | None = None,
         hidden: Path | None = None,
         diagnosis_seconds: float = DIAGNOSIS_SECONDS,
     ) -> None:
@@ -148,9 +113,9 @@ class Judge:
         self.diagnosis_seconds = diagnosis_seconds
         self.verdicts: dict[str, Verdict] = {}
         self._checks: dict[str, list[Check]] = {}
-        self._runs: dict[str, list[Run]] = {}
-        # the latest of each check that failed
-        self._failed: dict[str, list[Run]] = {}
+        # the latest of each check, and the latest that failed
+        self._runs: dict[str, Run] = {}
+        self._failed: dict[str, Run] = {}
         # how many checks of each exercise have run out of time
         self._expired: Counter[str] = Counter()
         # how often the body of each check has run
@@ -187,25 +152,15 @@ class Judge:
                 try:
                     fixtures = self.fixtures(check)
                     with self.running(check):
-                        self._execute(check, fixtures)
+                        self.execute(check, fixtures)
                 except (Exception, SystemExit, TimeExpired, SubjectDied, _StubReached) as raised:
                     error = raised
                 self.settle(check, error)
         return self.verdicts[check.name]
 
-    def drawn(self, check: Check) -> list[dict[str, Any]]:
-        """The inputs that a drawn check gives to code that passes it: they follow from the seed alone.
-
-        Drawing them costs more than most exercises do with them.
-        """
-        inputs: list[dict[str, Any]] = []
-
-        def collect(**given: Any) -> None:
-            inputs.append(copy.deepcopy({name: value for name, value in given.items() if name not in check.fixtures}))
-
-        self._put_body(check, collect, self.seed_of(check))
-        check.function(**dict.fromkeys(check.fixtures))
-        return inputs
+    def drawn(self, check: Check) -> list[Input]:
+        """The inputs of a drawn check: they follow from the seed alone, and are the same for whatever is judged."""
+        return list(draw(check, self.seed_of(check)))
 
     def passed(self, exercise: str) -> bool:
         """Whether the public checks of an exercise that do not train all pass; they are run if that is not known."""
@@ -239,7 +194,7 @@ class Judge:
         return self._garments(check)
 
     def prepare(self, check: Check) -> None:
-        """Raises NotStarted or Blocked where a check cannot run yet; otherwise gives it its seed."""
+        """Raises NotStarted or Blocked where a check cannot run yet."""
         exercise = self.course.exercises[check.exercise]
         try:
             self.subject.defined(exercise)
@@ -255,7 +210,6 @@ class Judge:
         waiting = self._waiting(exercise)
         if waiting:
             raise Blocked(f"waits for {', '.join(waiting)}")
-        self._arm(check)
 
     def running(self, check: Check) -> _Running:
         """The context in which a check's body runs: bounded in time, without traces, and on record."""
@@ -265,6 +219,37 @@ class Judge:
             self.subject.seed(self.seed_of(check))
             contexts.append(_recording(self._new_run(check, {})))
         return _Running(self.seed_of(check), self._seconds(check), slow=check.slow, contexts=contexts)
+
+    def execute(self, check: Check, fixtures: dict[str, Any]) -> None:
+        """Runs a check's body, on all of its inputs if it is a drawn one; where it fails, also on simpler inputs."""
+        if not check.drawn:
+            check.function(**fixtures)
+            return
+        seed = self.seed_of(check)
+
+        def run(given: dict[str, Any]) -> None:
+            _seed_everything(seed)
+            self.subject.seed(seed)
+            taken = copy.deepcopy(given)
+            record = self._new_run(check, given)
+            with _recording(record):
+                try:
+                    check.inner(**fixtures, **taken)
+                    _expect_untouched(taken, given)
+                except NotImplementedError as error:
+                    if self.subject.raised_by_student(error):
+                        raise _StubReached(self.subject.explain(error)) from None
+                    raise
+                except Exception:
+                    self._failed[check.name] = record
+                    raise
+
+        for found in self.inputs.get(check.name) or draw(check, seed):
+            try:
+                run(found.given)
+            except Exception as failure:
+                simplify(check, found, run)
+                raise FlakyFailure("a check that failed has passed", [failure]) from None
 
     def _seconds(self, check: Check) -> float:
         limits = self.course.limits
@@ -333,72 +318,18 @@ class Judge:
             raise SubjectError("no data for the capstone was given to this run")
         return self.garments()
 
-    def _execute(self, check: Check, fixtures: dict[str, Any]) -> None:
-        """Runs a check on the inputs at hand, and with Hypothesis, for a simpler one, where it fails on one of them."""
-        failure: Exception | None = None
-        if check.name in self.inputs:
-            function: Any = check.function
-            try:
-                for given in self.inputs[check.name]:
-                    function.hypothesis.inner_test(**fixtures, **copy.deepcopy(given))
-                return
-            except Exception as error:
-                failure = error
-                self._arm(check)
-        check.function(**fixtures)
-        if failure:
-            raise FlakyFailure("a check that failed has passed", [failure])
-
-    @staticmethod
-    def _put_body(check: Check, body: Any, seed: int) -> None:
-        """Has Hypothesis, from `seed`, run something else than the check's own body."""
-        function: Any = check.function
-        body.__wrapped__ = check.inner
-        function.hypothesis.inner_test = body
-        hypothesis.seed(seed)(function)
-
-    def _arm(self, check: Check) -> None:
-        """Seeds a check and keeps what its body is given."""
-        self._runs.pop(check.name, None)
-        seed = self.seed_of(check)
-        body = check.inner
-
-        shrinking = _Shrinking()
-
-        def recorded(*args: Any, **kwargs: Any) -> None:
-            given = {name: value for name, value in kwargs.items() if name not in check.fixtures}
-            if shrinking.over(given):
-                return
-            _seed_everything(seed)
-            self.subject.seed(seed)
-            with _recording(self._new_run(check, given)):
-                try:
-                    body(*args, **kwargs)
-                    _expect_untouched(given, self._runs[check.name][-1].drawn)
-                except NotImplementedError as error:
-                    if self.subject.raised_by_student(error):
-                        raise _StubReached(self.subject.explain(error)) from None
-                    raise
-                except Exception:
-                    shrinking.failed(given)
-                    self._failed[check.name] = self._runs[check.name]
-                    raise
-
-        if check.drawn:
-            self._put_body(check, recorded, seed)
-
     def _new_run(self, check: Check, given: dict[str, Any]) -> Run:
-        """A record for the next run of a check's body; the latest one is kept."""
+        """A record for the next run of a check's body, which is given copies; the latest one is kept."""
         self.draws[check.name] += 1
-        self._runs[check.name] = [Run(copy.deepcopy(given))]
-        return self._runs[check.name][-1]
+        self._runs[check.name] = Run(given)
+        return self._runs[check.name]
 
     def _decide(self, check: Check, error: BaseException | None) -> tuple[str, str, str, str | None]:
         """Verdict, message, details and the bug's name from the exception that ended a check, if one did."""
         unsteady = None
         if isinstance(error, FlakyFailure):
             error = error.exceptions[0]
-            self._runs[check.name] = self._failed.get(check.name, [])
+            self._runs[check.name] = self._failed[check.name]
             unsteady = ("again", UNSTEADY)
         replay = self._replay_line(check)
         given = self._given_lines(check)
@@ -443,23 +374,23 @@ class Judge:
         return ("hint", left[0]) if left else None
 
     def _given_lines(self, check: Check) -> tuple[str, str] | None:
-        runs = self._runs.get(check.name)
-        if not runs or not runs[-1].drawn:
+        run = self._runs.get(check.name)
+        if not run or not run.drawn:
             return None
-        return "with", "\n".join(f"{name} = {show(value)}" for name, value in runs[-1].drawn.items())
+        return "with", "\n".join(f"{name} = {show(value)}" for name, value in run.drawn.items())
 
     def _replay_line(self, check: Check) -> tuple[str, str]:
         return "replay", f"pytest --seed {self.seed} -k {check.name}"
 
     def _reference_fails_too(self, check: Check) -> bool:
         """Whether the reference fails on the very inputs on which the student's code failed: then it is our fault."""
-        runs = self._runs.get(check.name, [])
-        if check.drawn and (not runs or runs[-1].finished):
+        run = self._runs.get(check.name)
+        if check.drawn and (not run or run.finished):
             return True  # the inputs could not even be drawn
         if self.reference is None or check.slow:
             return False
         try:
-            self.replay(check, self.reference, runs[-1].drawn if runs else {})
+            self.replay(check, self.reference, run.drawn if run else {})
         except (Exception, SystemExit, TimeExpired):
             return True
         return False
@@ -485,8 +416,8 @@ class Judge:
 
     def _diagnosis(self, check: Check) -> Diagnosis | None:
         """The known misunderstanding that explains why a check failed."""
-        runs = self._runs.get(check.name)
-        if self.reference is None or check.slow or check.hidden or not runs or not self.diagnosis_seconds:
+        failed = self._runs.get(check.name)
+        if self.reference is None or check.slow or check.hidden or not failed or not self.diagnosis_seconds:
             return None
 
         def again(subject: Subject, drawn: dict[str, Any]) -> Run:
@@ -498,56 +429,29 @@ class Judge:
         # a damaged bank must not cost a student the verdict; the proofs of the bank find it
         with suppress(BankError):
             bugs = load_bugs(self.course)[check.exercise]
-            evidence = [*(self._more_runs(check) if check.drawn else ()), runs[-1]]
+            evidence = [*(self._more_runs(check) if check.drawn else ()), failed]
             return diagnose(self.course, self.reference.sources, bugs, evidence, again, self.diagnosis_seconds)
         return None
 
     def _more_runs(self, check: Check) -> list[Run]:
         """What the code under test does on some fresh inputs, right or wrong: one failure can have many reasons."""
         runs: list[Run] = []
-        seed, body = self.seed_of(check), check.inner
-
-        def collected(*args: Any, **kwargs: Any) -> None:
-            if len(runs) < EVIDENCE_RUNS:
-                given = {name: value for name, value in kwargs.items() if name not in check.fixtures}
-                runs.append(Run(copy.deepcopy(given)))
-                _seed_everything(seed)
-                self.subject.seed(seed)
-                with suppress(Exception), _recording(runs[-1]):
-                    body(*args, **kwargs)
-
-        self._put_body(check, collected, seed + 1)
-        sink = _Sink()
+        seed, sink = self.seed_of(check), _Sink()
         with suppress(Exception, SystemExit, TimeExpired, SubjectDied), redirect_stdout(sink), redirect_stderr(sink):
-            fixtures = {name: self._fixture(check, name) for name in check.fixtures}
+            fixtures = self.fixtures(check)
             with self.running(check):
-                check.function(**fixtures)
+                for fresh in draw(check, seed + 1, EVIDENCE_RUNS):
+                    runs.append(Run(fresh.given))
+                    _seed_everything(seed)
+                    self.subject.seed(seed)
+                    with suppress(Exception), _recording(runs[-1]):
+                        check.inner(**fixtures, **copy.deepcopy(fresh.given))
         # the last one may have been cut short
         return [run for run in runs if run.finished or run.error]
 
     def progress(self, exercise: str) -> str:
         """The verdict of an exercise so far."""
         return exercise_verdict(v for v in self.verdicts.values() if v.exercise == exercise)
-
-
-class _Shrinking:
-    """Ends Hypothesis's search for a simpler failing input after a while: then only inputs known to fail still fail."""
-
-    def __init__(self) -> None:
-        self.left: int | None = None
-        self.known: set[str] = set()
-
-    def failed(self, given: dict[str, Any]) -> None:
-        if self.left is None:
-            self.left = SHRINK_RUNS
-        self.known.add(_identity(given))
-
-    def over(self, given: dict[str, Any]) -> bool:
-        """Whether the search has ended, and `given` is not among the inputs that it may return to."""
-        if self.left is None:
-            return False
-        self.left -= 1
-        return self.left < 0 and _identity(given) not in self.known
 
 
 def _expect_untouched(given: dict[str, Any], before: dict[str, Any]) -> None:
@@ -557,17 +461,6 @@ def _expect_untouched(given: dict[str, Any], before: dict[str, Any]) -> None:
         if not all(same_tensor(one, other) for one, other in pairs):
             call = f"{name} after the call: an exercise leaves its inputs as they are;"
             raise Mismatch(call, value, before[name])
-
-
-def _identity(value: Any) -> str:
-    """A text that equal drawn values share; pickles of equal tensors differ."""
-    if isinstance(value, torch.Tensor):
-        return f"{value.dtype}{tuple(value.shape)}{value.tolist()}"
-    if isinstance(value, list | tuple):
-        return f"({','.join(map(_identity, value))})"
-    if isinstance(value, dict):
-        return ",".join(f"{name}={_identity(item)}" for name, item in value.items())
-    return repr(value)
 
 
 class _Running:

@@ -152,6 +152,14 @@ class Session:
         with self.judge.running(check):
             return (yield)
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
+        check = pyfuncitem.stash.get(CHECK, None)
+        if check is None:
+            return None
+        self.judge.execute(check, {name: pyfuncitem.funcargs[name] for name in check.fixtures})
+        return True
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]

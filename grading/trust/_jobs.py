@@ -22,7 +22,7 @@ from hypothesis import Phase
 
 from grading.bugs import DIAGNOSIS_SECONDS, Bug, Variant, load_bugs, with_bug
 from grading.course import Course, load
-from grading.judge import PROFILE, Check, Judge, load_suite
+from grading.judge import PROFILE, Check, Input, Judge, load_suite
 from grading.sandbox import RemoteSubject, Sandbox
 from grading.subject import Sources, TimeExpired, read_sources
 from grading.verdict import PASSED, STANDARD_ERRORS, WRONG, Verdict, measuring, sampling
@@ -71,7 +71,7 @@ class _Worker:
         return found
 
     @lru_cache(4)  # noqa: B019
-    def inputs(self, exercise: str, seed: int) -> dict[str, list[dict[str, Any]]]:
+    def inputs(self, exercise: str, seed: int) -> dict[str, list[Input]]:
         """What is drawn with a seed for the checks of an exercise; several right answers in a row are given it."""
         judge = Judge(self.course, self.reference, self.reference, seed)
         try:
@@ -139,7 +139,7 @@ def _run_checks(
     *,
     wall: bool = False,
     diagnosis: bool = True,
-    inputs: dict[str, list[dict[str, Any]]] | None = None,
+    inputs: dict[str, list[Input]] | None = None,
 ) -> Iterator[Verdict]:
     """The verdicts of an exercise's checks, or of those named, one by one as they come."""
     subject = RemoteSubject(worker.course, sources, worker.reference, worker.sandbox) if wall else None
@@ -300,7 +300,7 @@ def _chance(worker: _Worker, job: Job) -> Finding:
                 if check.name in bug.caught_by:
                     inputs = worker.inputs(job.exercise, seed).get(check.name, [])
                     drawn[check.name] += len(inputs)
-                    shown[check.name] += sum(_fails(judge, check, given) for given in inputs)
+                    shown[check.name] += sum(_fails(judge, check, one.given) for one in inputs)
         finally:
             judge.close()
     odds = {name: (1 - shown[name] / many) ** (many / job.seeds) for name, many in drawn.items()}

@@ -1,0 +1,155 @@
+"""Draws the inputs of a check from its strategies, and looks for the simplest of those on which it fails.
+
+Hypothesis's engine costs several times what a check does with small tensors: it looks for novel inputs and times each
+step. The strategies alone are quick, and the choices that they make are all that the engine needs to simplify an input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import hypothesis
+import torch
+from hypothesis import HealthCheck, Phase
+from hypothesis.control import BuildContext
+from hypothesis.database import InMemoryExampleDatabase, choices_to_bytes
+from hypothesis.errors import StopTest, UnsatisfiedAssumption
+from hypothesis.internal.conjecture.choice import ChoiceTemplate
+from hypothesis.internal.conjecture.data import ConjectureData
+from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
+from hypothesis.internal.constants_ast import Constants
+
+from ._checks import Check
+
+EXAMPLES = 25
+# how many inputs are tried for a simpler one on which a check fails: a count, for a seed must give the same one again
+SHRINK_RUNS = 100
+# how often an input is drawn in vain, for one that a filter refuses or that has come before, until no more is expected
+VAIN_DRAWS = 50
+
+# inputs follow from the seed alone: no database of earlier failures, no explicit deadline on noisy machines
+PROFILE = "goodinit"
+hypothesis.settings.register_profile(
+    PROFILE,
+    max_examples=EXAMPLES,
+    deadline=None,
+    database=None,
+    print_blob=False,
+    report_multiple_bugs=False,
+    phases=(Phase.explicit, Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+)
+hypothesis.settings.load_profile(PROFILE)
+
+
+class _FromTheSeedAlone(HypothesisProvider):
+    """Draws as Hypothesis does, but takes no constants from whatever modules happen to be loaded.
+
+    Those would make the numbers that a seed gives depend on which checks ran, or whose code was loaded, before.
+    """
+
+    @property
+    def _local_constants(self) -> Constants:
+        return Constants()
+
+
+# the engine that simplifies an input draws from it, too
+AVAILABLE_PROVIDERS["hypothesis"] = _FromTheSeedAlone
+
+
+@dataclass(frozen=True)
+class Input:
+    """The values that one run of a check is given, by name, and the choices that its strategies made for them."""
+
+    given: dict[str, Any]
+    choices: tuple[Any, ...]
+
+
+def draw(check: Check, seed: int, count: int | None = None) -> Iterator[Input]:
+    """Draws as many different inputs as the check asks for, or `count`: the simplest first, the others at random."""
+    function: Any = check.function
+    count = count or function._hypothesis_internal_use_settings.max_examples
+    random = Random(seed)
+    prefix: tuple[Any, ...] = (ChoiceTemplate("simplest", count=None),)
+    seen: set[tuple[Any, ...]] = set()
+    vain = 0
+    while len(seen) < count and vain < VAIN_DRAWS:
+        data = ConjectureData(random=random, provider=_FromTheSeedAlone, prefix=prefix)
+        prefix = ()
+        try:
+            with BuildContext(data, wrapped_test=function):
+                given = {name: data.draw(strategy) for name, strategy in check.strategies.items()}
+        except (StopTest, UnsatisfiedAssumption):
+            vain += 1
+            continue
+        choices = tuple(data.choices)
+        if choices in seen:
+            vain += 1
+            continue
+        seen.add(choices)
+        yield Input(given, choices)
+
+
+def simplify(check: Check, found: Input, run: Callable[[dict[str, Any]], None]) -> None:
+    """Calls `run` with an input on which it fails, then with simpler ones; the last is the simplest on which it fails.
+
+    Raises what the last call raises. Returns where `run` does not fail again on the input found; raises
+    `hypothesis.errors.FlakyFailure` where it does not on a simpler one.
+    """
+    function: Any = check.function
+    if Phase.shrink not in function._hypothesis_internal_use_settings.phases:
+        run(found.given)
+        return
+    shrinking = _Shrinking()
+
+    def again(**given: Any) -> None:
+        if shrinking.over(given):
+            return
+        try:
+            run(given)
+        except Exception:
+            shrinking.failed(given)
+            raise
+
+    database, key = InMemoryExampleDatabase(), b"found"
+    # what lies in the second corpus of a key counts as not yet simplified
+    database.save(key + b".secondary", choices_to_bytes(found.choices))
+    simpler: Any = hypothesis.given(**check.strategies)(again)
+    simpler._hypothesis_internal_database_key = key
+    # in this order: a seed takes away the database
+    hypothesis.seed(0)(simpler)
+    hypothesis.settings(database=database, phases=(Phase.reuse, Phase.shrink))(simpler)()
+
+
+class _Shrinking:
+    """Ends the search for a simpler failing input after a while: then only inputs known to fail still fail."""
+
+    def __init__(self) -> None:
+        self.left: int | None = None
+        self.known: set[str] = set()
+
+    def failed(self, given: dict[str, Any]) -> None:
+        if self.left is None:
+            self.left = SHRINK_RUNS
+        self.known.add(_identity(given))
+
+    def over(self, given: dict[str, Any]) -> bool:
+        """Whether the search has ended, and `given` is not among the inputs that it may return to."""
+        if self.left is None:
+            return False
+        self.left -= 1
+        return self.left < 0 and _identity(given) not in self.known
+
+
+def _identity(value: Any) -> str:
+    """A text that equal drawn values share; pickles of equal tensors differ."""
+    if isinstance(value, torch.Tensor):
+        return f"{value.dtype}{tuple(value.shape)}{value.tolist()}"
+    if isinstance(value, list | tuple):
+        return f"({','.join(map(_identity, value))})"
+    if isinstance(value, dict):
+        return ",".join(f"{name}={_identity(item)}" for name, item in value.items())
+    return repr(value)

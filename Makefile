@@ -32,10 +32,10 @@ test: setup-dev lint
 	$(BIN)/goodinit build --check
 	$(BIN)/pytest --impl solutions --slow
 	$(BIN)/python -m grading.trust --quick
-	$(BIN)/pytest grading/tests -m 'not slow' --numprocesses 2
+	$(BIN)/pytest grading/tests --assert=rewrite -m 'not slow' --numprocesses 2
 
 test-all: test
-	$(BIN)/pytest grading/tests -m slow
+	$(BIN)/pytest grading/tests --assert=rewrite -m slow
 
 trust: setup-dev
 	$(BIN)/python -m grading.trust --report trust.md

@@ -578,11 +578,13 @@ def _trained_after(pieces, *, x, upstream, lr, seed):
     layer = nn.Linear(x.shape[1], upstream.shape[1]).to(x.dtype)
     twin = nn.Linear(x.shape[1], upstream.shape[1]).to(x.dtype)
     twin.weight = layer.weight
-    optimizer = torch.optim.SGD(layer.parameters(), lr=lr)
+    held = list(layer.parameters())
     pieces.init_weights(layer)
     before = layer.weight.detach().clone()
-    layer(x).backward(upstream)
-    optimizer.step()
+    (layer(x) * upstream).sum().backward()
+    with torch.no_grad():
+        for p in held:
+            p -= lr * (0.0 if p.grad is None else p.grad)
     trained = {name: p.detach() for name, p in layer.named_parameters()}
     return {"before": before, "layer": trained, "twin.weight": twin.weight.detach()}
 

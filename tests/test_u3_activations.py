@@ -43,7 +43,7 @@ def general(x, leak=None, sub=None, maxv=None, max_leak=None):
 def _relu_gradient(pieces, *, x, upstream):
     x = x.clone().requires_grad_()
     y = pieces.relu(x)
-    y.backward(upstream)
+    (y * upstream).sum().backward()
     return {"relu(x)": y.detach(), "gradient of x": x.grad}
 
 
@@ -105,7 +105,7 @@ def _general_relu_gradient(pieces, *, x, upstream, settings):
     act = pieces.GeneralReLU(**settings)
     x = x.clone().requires_grad_()
     y = act(x)
-    y.backward(upstream)
+    (y * upstream).sum().backward()
     return {"GeneralReLU(...)(x)": y.detach(), "gradient of x": x.grad}
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import dtypes, generator, normal, numbers, pairs, seeds, tensors
 
-from grading.verdict import expect, rejects, unchanged
+from grading.verdict import expect, refused, unchanged
 
 # a norm divides differences of the elements of x by a standard deviation, and its rounding errors grow with that
 # slope: the scales below hold it, and what is left are a few hundred roundings
@@ -62,77 +62,171 @@ def exact(x):
     return plain(x).double()
 
 
-def norm_in(norm, dtype):
-    return norm.double() if dtype == torch.float64 else norm
-
-
-def state_of(norm, *names):
-    """A copy of the state_dict, in which `names` must be found."""
-    state = {name: value.detach().clone() for name, value in dict(norm.state_dict()).items()}
-    missing = [name for name in names if name not in state]
-    expect(", ".join(missing) or "none", "none", "what state_dict() lacks")
-    return state
-
-
-def set_values(norm, **values):
-    """Sets parameters and buffers by name, whatever shape they are kept in."""
-    state = state_of(norm, *values)
-    for name, value in values.items():
-        expect(state[name].numel(), value.numel(), f"number of values in {name}")
-        state[name] = value.to(state[name].dtype).reshape(state[name].shape)
-    norm.load_state_dict(state)
-
-
 def slope(rows, eps):
     """The largest 1 / standard deviation, that of the smallest variance: `rows` has one row per mean and variance."""
     return float(1 / (rows.double().var(1, correction=0) + eps).min().sqrt())
 
 
-def check_output(norm, oracle, x, rows, eps, call, **values):
+# -- what runs beside the code under test; a layer is (class, arguments, keyword arguments)
+
+
+def _new(pieces, layer, dtype):
+    name, arguments, settings = layer
+    norm = getattr(pieces, name)(*arguments, **settings)
+    return norm.double() if dtype == torch.float64 else norm
+
+
+def _state(norm):
+    """A copy of the state_dict."""
+    return {name: value.detach().clone() for name, value in dict(norm.state_dict()).items()}
+
+
+def _set(norm, values):
+    """Sets parameters and buffers by name, whatever shape they are kept in; how many numbers each of them has."""
+    state = _state(norm)
+    sizes = {name: state[name].numel() for name in values if name in state}
+    if sizes == {name: value.numel() for name, value in values.items()}:
+        filled = {name: value.to(state[name].dtype).reshape(state[name].shape) for name, value in values.items()}
+        norm.load_state_dict({**state, **filled})
+    return sizes
+
+
+def _history(pieces, *, layer, dtype, values, steps):
+    """What a norm that starts with `values` makes of each batch x, in the mode asked for, and what state it is in then.
+
+    `steps` are (training, x, upstream): None leaves the mode as it is; a gradient `upstream` is sent back from the
+    output.
+    """
+    norm = _new(pieces, layer, dtype)
+    sizes = _set(norm, values)
+    if len(sizes) < len(values):
+        return {"sizes": sizes}
+    start, calls = _state(norm), []
+    for training, x, upstream in steps:
+        if training is not None:
+            norm.train(training)
+        x = x if upstream is None else x.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
+        y = norm(x)
+        if upstream is not None:
+            (y * upstream).sum().backward()
+        calls.append({"y": y, "x": x.detach(), "gradient": x.grad, "state": _state(norm)})
+    gradients = {name: p.grad for name, p in norm.named_parameters()}
+    return {"sizes": sizes, "start": start, "calls": calls, "gradients": gradients}
+
+
+def _one_after_the_other(pieces, *, layers, dtype, x):
+    """What layers made and used one after the other make of x, and their states before and after."""
+    found = []
+    for layer in layers:
+        new = _state(_new(pieces, layer, torch.float32))
+        norm = _new(pieces, layer, dtype)
+        y = norm(x)
+        found.append({"new": new, "y": y, "state": _state(norm)})
+    return found
+
+
+def _outcome(function, *arguments):
+    """The name of what a call raises, or None."""
+    try:
+        function(*arguments)
+    except NotImplementedError:
+        raise
+    except ValueError:
+        return "ValueError"
+    except Exception as error:
+        return type(error).__name__
+    return None
+
+
+def _refusals(pieces, *, layer, dtype, values, training, wrong, x):
+    """What each of the `wrong` batches raises, and what they leave behind for x."""
+    norm = _new(pieces, layer, dtype)
+    sizes = _set(norm, values)
+    if len(sizes) < len(values):
+        return {"sizes": sizes}
+    norm.train(training)
+    before = _state(norm)
+    outcomes = [_outcome(norm, bad) for bad in wrong]
+    after = _state(norm)
+    return {
+        "sizes": sizes,
+        "before": before,
+        "outcomes": outcomes,
+        "after": after,
+        "y": norm(x),
+        "state": _state(norm),
+    }
+
+
+# -- what is made of it
+
+
+def expect_names(state, *names):
+    """`names` are in a state_dict."""
+    missing = [name for name in names if name not in state]
+    expect(", ".join(missing) or "none", "none", "what state_dict() lacks")
+
+
+def expect_sizes(sizes, values):
+    """The parameters and buffers that were set are there, and have room for `values`."""
+    expect_names(sizes, *values)
+    for name, value in values.items():
+        expect(sizes[name], value.numel(), f"number of values in {name}")
+
+
+def history(beside, layer, dtype, steps, **values):
+    """The states and calls of `_history`, once it is known that the layer took `values`."""
+    found = beside(_history, layer=layer, dtype=dtype, values=values, steps=steps)
+    expect_sizes(found["sizes"], values)
+    return found
+
+
+def check_output(beside, layer, oracle, x, rows, eps, call, buffers=None, **values):
     """norm(x) with the parameters `values` is what `oracle` computes in float64, and x stays as it is."""
-    set_values(norm, **values)
-    with unchanged(x=x):
-        got = norm(x)
+    before = x.clone()
+    found = history(beside, layer, x.dtype, [(None, x, None)], **(buffers or {}), **values)
+    (used,) = found["calls"]
+    expect(used["x"], before, "x after the call: an exercise leaves its inputs as they are;", tol=0)
     want = oracle(exact(x), *(value.double() for value in values.values()))
     mults, *_ = values.values()
     scale = want.abs().max() + mults.abs().max() * slope(rows, eps) * x.abs().max()
-    expect(got, want.to(x.dtype), call, tol=TOL[x.dtype], scale=scale)
+    expect(used["y"], want.to(x.dtype), call, tol=TOL[x.dtype], scale=scale)
 
 
-def check_gradients(norm, oracle, x, rows, eps, seed, call, **values):
+def check_gradients(beside, layer, oracle, x, rows, eps, seed, call, **values):
     """A random gradient at the output comes back at x and the parameters `values` as autograd says for `oracle`."""
-    set_values(norm, **values)
     upstream = torch.randn(x.shape, generator=generator(seed), dtype=torch.float64).to(x.dtype)
-    inputs = plain(x).requires_grad_()
-    norm(inputs).backward(upstream)
+    found = history(beside, layer, x.dtype, [(None, x, upstream)], **values)
+    got = found["calls"][0]["gradient"]
     wants = [exact(x).requires_grad_(), *(value.double().requires_grad_() for value in values.values())]
-    oracle(*wants).backward(upstream.double())
+    (oracle(*wants) * upstream.double()).sum().backward()
     mults, *_ = values.values()
     steep, tall = slope(rows, eps), x.abs().max().double()
     scale = upstream.abs().max() * mults.abs().max() * steep * (1 + steep * tall)
-    expect(inputs.grad is not None, True, f"{call}.backward(...) reaches x")
-    expect(inputs.grad, wants[0].grad.to(x.dtype), f"x.grad after {call}.backward(...)", tol=TOL[x.dtype], scale=scale)
+    expect(got is not None, True, f"{call}.backward(...) reaches x")
+    expect(got, wants[0].grad.to(x.dtype), f"x.grad after {call}.backward(...)", tol=TOL[x.dtype], scale=scale)
     for (name, _), want in zip(values.items(), wants[1:], strict=True):
-        grad = getattr(norm, name).grad
+        grad = found["gradients"].get(name)
         expect(grad is not None, True, f"{call}.backward(...) reaches {name}")
         scale = upstream.abs().sum() * (1 + steep * tall)
         text = f"{name}.grad after {call}.backward(...)"
         expect(grad.flatten(), want.grad.flatten().to(x.dtype), text, tol=TOL[x.dtype], scale=scale)
 
 
-def check_same_in_evaluation(norm, x, names):
-    """A norm without running statistics gives in evaluation what it gives in training, and keeps nothing of x."""
-    before = state_of(norm, *names)
-    expect(", ".join(sorted(before)), ", ".join(sorted(names)), "what is in state_dict()")
-    trained = norm(x)
-    norm.eval()
-    expect(
-        norm(x),
-        trained.detach(),
-        "norm(x) in evaluation, compared with training",
-        scale=1 + trained.detach().abs().max(),
-    )
-    expect(state_of(norm, *names), before, "state_dict() after two calls", tol=0)
+def check_same_in_evaluation(beside, layer, x, names):
+    """A norm without running statistics gives in evaluation what it gives in training, and keeps nothing of x.
+
+    Returns what it gives in evaluation.
+    """
+    found = history(beside, layer, x.dtype, [(None, x, None), (False, x, None)])
+    expect_names(found["start"], *names)
+    expect(", ".join(sorted(found["start"])), ", ".join(sorted(names)), "what is in state_dict()")
+    trained, used = found["calls"]
+    scale = 1 + trained["y"].detach().abs().max()
+    expect(used["y"], trained["y"].detach(), "norm(x) in evaluation, compared with training", scale=scale)
+    expect_names(used["state"], *names)
+    expect(used["state"], found["start"], "state_dict() after two calls", tol=0)
+    return used["y"]
 
 
 # ---- lerp
@@ -189,15 +283,15 @@ def _layer_norm(eps):
 
 @pytest.mark.weight(3)
 @given(x=samples(max_dims=5), eps=epsilons(), mult=numbers(-3, 3), add=numbers(-3, 3))
-def test_layer_norm_value(layer_norm, x, eps, mult, add):
+def test_layer_norm_value(layer_norm, beside, x, eps, mult, add):
     """Each sample is normalised over all dimensions but the first, by its biased variance plus eps, then times mult
     plus add.
 
     The divisor is sqrt(variance + eps): eps stands inside the root, and the variance divides by n.
     """
     values = {"mult": torch.tensor(mult), "add": torch.tensor(add)}
-    norm = norm_in(layer_norm(eps=eps), x.dtype)
-    check_output(norm, _layer_norm(eps), x, x.flatten(1), eps, f"LayerNorm(eps={eps})(x)", **values)
+    layer = ("LayerNorm", (), {"eps": eps})
+    check_output(beside, layer, _layer_norm(eps), x, x.flatten(1), eps, f"LayerNorm(eps={eps})(x)", **values)
 
 
 @pytest.mark.weight(3)
@@ -208,36 +302,37 @@ def test_layer_norm_value(layer_norm, x, eps, mult, add):
     add=numbers(-3, 3),
     seed=seeds(),
 )
-def test_layer_norm_gradients(layer_norm, x, eps, mult, add, seed):
+def test_layer_norm_gradients(layer_norm, beside, x, eps, mult, add, seed):
     """Gradients reach mult, add and x, and flow through the mean and the variance on their way."""
     values = {"mult": torch.tensor(mult), "add": torch.tensor(add)}
-    norm = norm_in(layer_norm(eps=eps), x.dtype)
-    check_gradients(norm, _layer_norm(eps), x, x.flatten(1), eps, seed, f"LayerNorm(eps={eps})(x)", **values)
+    layer, call = ("LayerNorm", (), {"eps": eps}), f"LayerNorm(eps={eps})(x)"
+    check_gradients(beside, layer, _layer_norm(eps), x, x.flatten(1), eps, seed, call, **values)
 
 
 @given(seed=seeds(), n_filters=st.integers(1, 6), n=st.integers(1, 4), dtype=dtypes())
-def test_layer_norm_defaults(layer_norm, seed, n_filters, n, dtype):
+def test_layer_norm_defaults(layer_norm, beside, seed, n_filters, n, dtype):
     """mult starts at 1, add at 0, and eps is 1e-5; the number of filters may be given and changes nothing."""
     x = normal((n, 4, 3), seed, dtype=dtype, spread=0.004)  # a variance near eps, so that eps shows
-    want = F.layer_norm(exact(x), (4, 3), eps=1e-5).to(dtype)
-    for norm, call in ((layer_norm(), "LayerNorm()"), (layer_norm(n_filters), f"LayerNorm({n_filters})")):
-        state = state_of(norm, "mult", "add")
-        expect(state["mult"].flatten(), torch.ones(1), f"mult of {call}")
-        expect(state["add"].flatten(), torch.zeros(1), f"add of {call}")
-        expect(norm_in(norm, dtype)(x), want, f"{call}(x)", scale=1.0)
     # the second positional argument is eps
+    layers = [("LayerNorm", arguments, {}) for arguments in ((), (n_filters,), (n_filters, 1e-4))]
+    *plainly, other = beside(_one_after_the_other, layers=layers, dtype=dtype, x=x)
+    want = F.layer_norm(exact(x), (4, 3), eps=1e-5).to(dtype)
+    for found, call in zip(plainly, ("LayerNorm()", f"LayerNorm({n_filters})"), strict=True):
+        expect_names(found["new"], "mult", "add")
+        expect(found["new"]["mult"].flatten(), torch.ones(1), f"mult of {call}")
+        expect(found["new"]["add"].flatten(), torch.zeros(1), f"add of {call}")
+        expect(found["y"], want, f"{call}(x)", scale=1.0)
     want = F.layer_norm(exact(x), (4, 3), eps=1e-4).to(dtype)
-    expect(norm_in(layer_norm(n_filters, 1e-4), dtype)(x), want, f"LayerNorm({n_filters}, 1e-4)(x)", scale=1.0)
+    expect(other["y"], want, f"LayerNorm({n_filters}, 1e-4)(x)", scale=1.0)
 
 
 @given(x=samples(max_dims=4), eps=epsilons())
-def test_layer_norm_evaluation(layer_norm, x, eps):
+def test_layer_norm_evaluation(layer_norm, beside, x, eps):
     """Training and evaluation are the same: layer norm has two parameters and remembers nothing of its input."""
-    norm = norm_in(layer_norm(eps=eps), x.dtype)
-    check_same_in_evaluation(norm, x, ("add", "mult"))
+    got = check_same_in_evaluation(beside, ("LayerNorm", (), {"eps": eps}), x, ("add", "mult"))
     want = _layer_norm(eps)(exact(x), 1, 0).to(x.dtype)
     scale = 1 + slope(x.flatten(1), eps) * x.abs().max()
-    expect(norm(x), want, f"LayerNorm(eps={eps})(x) in evaluation", tol=TOL[x.dtype], scale=scale)
+    expect(got, want, f"LayerNorm(eps={eps})(x) in evaluation", tol=TOL[x.dtype], scale=scale)
 
 
 # ---- batch norm
@@ -251,9 +346,9 @@ def _channels(x):
     return x.transpose(0, 1).flatten(1)
 
 
-def _check_buffers(norm, means, variances, x, after):
+def _check_buffers(state, means, variances, x, after):
     """The buffers, flattened, are the given ones (float64), to rounding."""
-    state = state_of(norm, "means", "vars")
+    expect_names(state, "means", "vars")
     tall = 1 + x.abs().max()
     expect(state["means"].flatten(), means.to(x.dtype), f"means after {after}", tol=TOL[x.dtype], scale=tall)
     expect(state["vars"].flatten(), variances.to(x.dtype), f"vars after {after}", tol=TOL[x.dtype], scale=tall**2)
@@ -261,50 +356,46 @@ def _check_buffers(norm, means, variances, x, after):
 
 @pytest.mark.weight(3)
 @given(x=images(), mom=numbers(0, 1), eps=epsilons(), mults=per_channel(), adds=per_channel(), means=per_channel())
-def test_batch_norm_training(batch_norm, x, mom, eps, mults, adds, means):
+def test_batch_norm_training(batch_norm, beside, x, mom, eps, mults, adds, means):
     """In training each channel is normalised over N, H and W by the batch's own mean and biased variance, plus eps.
 
     The divisor is sqrt(variance + eps), eps inside the root. The buffers take no part in it.
     """
     c = x.shape[1]
-    norm = norm_in(batch_norm(c, mom=mom, eps=eps), x.dtype)
-    set_values(norm, means=means[:c], vars=means[:c].abs() + 0.5)
-    call = f"BatchNorm({c}, mom={mom}, eps={eps})(x) in training"
-    check_output(norm, _batch_norm(eps), x, _channels(x), eps, call, mults=mults[:c], adds=adds[:c])
+    layer, buffers = ("BatchNorm", (c,), {"mom": mom, "eps": eps}), {"means": means[:c], "vars": means[:c].abs() + 0.5}
+    call, values = f"BatchNorm({c}, mom={mom}, eps={eps})(x) in training", {"mults": mults[:c], "adds": adds[:c]}
+    check_output(beside, layer, _batch_norm(eps), x, _channels(x), eps, call, buffers, **values)
 
 
 @pytest.mark.weight(3)
 @given(x=images(), mom=numbers(0, 1), eps=epsilons(), mults=per_channel(), adds=per_channel(), seed=seeds())
-def test_batch_norm_gradients(batch_norm, x, mom, eps, mults, adds, seed):
+def test_batch_norm_gradients(batch_norm, beside, x, mom, eps, mults, adds, seed):
     """In training gradients reach mults, adds and x, and flow through the batch's mean and variance on their way.
 
     The mean and the variance depend on x. Taken as constants (`detach`, `no_grad`) they leave a wrong gradient
     behind.
     """
     c = x.shape[1]
-    norm = norm_in(batch_norm(c, mom=mom, eps=eps), x.dtype)
-    call = f"BatchNorm({c}, mom={mom}, eps={eps})(x)"
-    check_gradients(norm, _batch_norm(eps), x, _channels(x), eps, seed, call, mults=mults[:c], adds=adds[:c])
+    layer, call = ("BatchNorm", (c,), {"mom": mom, "eps": eps}), f"BatchNorm({c}, mom={mom}, eps={eps})(x)"
+    check_gradients(beside, layer, _batch_norm(eps), x, _channels(x), eps, seed, call, mults=mults[:c], adds=adds[:c])
 
 
 @pytest.mark.weight(3)
 @given(x=images(), mom=numbers(0, 1), eps=epsilons(), means=per_channel(), seed=seeds())
-def test_batch_norm_running_statistics(batch_norm, x, mom, eps, means, seed):
+def test_batch_norm_running_statistics(batch_norm, beside, x, mom, eps, means, seed):
     """Each training batch moves the buffers by lerp, with weight mom, towards its mean and its unbiased variance.
 
     The output is divided by the root of the biased variance (divisor n), but `vars` collects the unbiased one
     (divisor n - 1).
     """
     c = x.shape[1]
-    norm = norm_in(batch_norm(c, mom, eps), x.dtype)
     want = [means[:c].double(), means[:c].double().abs() + 0.5]
-    set_values(norm, means=want[0], vars=want[1])
-    step = 1 + torch.rand(3, generator=generator(seed))
-    for number, factor in enumerate(step.tolist(), start=1):
-        batch = x * factor + factor
-        norm(batch)
+    batches = [x * factor + factor for factor in (1 + torch.rand(3, generator=generator(seed))).tolist()]
+    layer, steps = ("BatchNorm", (c, mom, eps), {}), [(None, batch, None) for batch in batches]
+    found = history(beside, layer, x.dtype, steps, means=want[0].clone(), vars=want[1].clone())
+    for number, (batch, used) in enumerate(zip(batches, found["calls"], strict=True), start=1):
         F.batch_norm(exact(batch), *want, training=True, momentum=mom, eps=eps)
-        _check_buffers(norm, *want, batch, f"training batch {number} of BatchNorm({c}, {mom}, {eps})")
+        _check_buffers(used["state"], *want, batch, f"training batch {number} of BatchNorm({c}, {mom}, {eps})")
 
 
 @pytest.mark.weight(3)
@@ -317,107 +408,108 @@ def test_batch_norm_running_statistics(batch_norm, x, mom, eps, means, seed):
     means=per_channel(),
     seed=seeds(),
 )
-def test_batch_norm_evaluation(batch_norm, x, mom, eps, mults, adds, means, seed):
+def test_batch_norm_evaluation(batch_norm, beside, x, mom, eps, mults, adds, means, seed):
     """In evaluation x is normalised by the buffers, plus eps, and nothing changes; a single value per channel is
     welcome.
     """
     c = x.shape[1]
-    norm = norm_in(batch_norm(c, mom=mom, eps=eps), x.dtype)
     values = {"mults": mults[:c], "adds": adds[:c], "means": means[:c], "vars": mults[:c].abs() + 0.1}
-    set_values(norm, **values)
-    norm.eval()
-    before = state_of(norm, *values)
+    upstream = torch.randn(x.shape, generator=generator(seed), dtype=torch.float64).to(x.dtype)
+    before, steps = x.clone(), [(False, x, None), (None, x, upstream), (None, plain(x)[:1, :, :1, :1], None)]
+    found = history(beside, ("BatchNorm", (c,), {"mom": mom, "eps": eps}), x.dtype, steps, **values)
+    first, used, single = found["calls"]
     call = f"BatchNorm({c}, mom={mom}, eps={eps})(x) in evaluation"
-    inputs, want = plain(x).requires_grad_(), exact(x).requires_grad_()
+    want = exact(x).requires_grad_()
     weights = mults[:c].double(), adds[:c].double()
     expected = F.batch_norm(want, means[:c].double(), values["vars"].double(), *weights, eps=eps)
-    with unchanged(x=x):
-        norm(x)
-    got = norm(inputs)
-    scale = expected.detach().abs().max() + 40 * (1 + x.abs().max())
-    expect(got, expected.detach().to(x.dtype), call, tol=TOL[x.dtype], scale=scale)
-    expect(state_of(norm, *values), before, "state_dict() after a call in evaluation", tol=0)
-    single = expected.detach()[:1, :, :1, :1].to(x.dtype)
-    expect(
-        norm(plain(x)[:1, :, :1, :1]), single, f"{call}, of a single value per channel", tol=TOL[x.dtype], scale=scale
-    )
-    upstream = torch.randn(x.shape, generator=generator(seed), dtype=torch.float64).to(x.dtype)
-    got.backward(upstream)
-    expected.backward(upstream.double())
-    expect(inputs.grad, want.grad.to(x.dtype), f"x.grad after {call}", scale=40.0)
+    (expected * upstream.double()).sum().backward()
+    expected = expected.detach().to(x.dtype)
+    scale = expected.abs().max() + 40 * (1 + x.abs().max())
+    expect(first["x"], before, "x after the call: an exercise leaves its inputs as they are;", tol=0)
+    expect(used["y"], expected, call, tol=TOL[x.dtype], scale=scale)
+    expect(used["state"], found["start"], "state_dict() after a call in evaluation", tol=0)
+    text = f"{call}, of a single value per channel"
+    expect(single["y"], expected[:1, :, :1, :1], text, tol=TOL[x.dtype], scale=scale)
+    expect(used["gradient"], want.grad.to(x.dtype), f"x.grad after {call}", scale=40.0)
 
 
 @given(x=images(), mom=numbers(0.1, 1), eps=epsilons())
-def test_batch_norm_modes(batch_norm, x, mom, eps):
+def test_batch_norm_modes(batch_norm, beside, x, mom, eps):
     """Training, evaluation, training: what a batch leaves in the buffers is what the next evaluation uses."""
-    c = x.shape[1]
-    norm = norm_in(batch_norm(c, mom=mom, eps=eps), x.dtype)
+    c, batches = x.shape[1], (x, 2 * x + 1, x - 3)
+    steps = [(training, batch, None) for batch in batches for training in (True, False)]
+    calls = history(beside, ("BatchNorm", (c,), {"mom": mom, "eps": eps}), x.dtype, steps)["calls"]
     means, variances = torch.zeros(c, dtype=torch.float64), torch.ones(c, dtype=torch.float64)
-    for number, batch in enumerate((x, 2 * x + 1, x - 3), start=1):
+    for number, batch in enumerate(batches, start=1):
+        trained, evaluated = calls[2 * number - 2], calls[2 * number - 1]
         tall = batch.abs().max()
         scale = 1 + tall * slope(_channels(batch), eps)
         want = F.batch_norm(exact(batch), means, variances, training=True, momentum=mom, eps=eps)
-        norm.train()
-        expect(norm(batch), want.to(x.dtype), f"norm(batch {number}) in training", tol=TOL[x.dtype], scale=scale)
+        text = f"norm(batch {number}) in training"
+        expect(trained["y"], want.to(x.dtype), text, tol=TOL[x.dtype], scale=scale)
         want = F.batch_norm(exact(batch), means, variances, eps=eps)
-        norm.eval()
         # the buffers' rounding errors are those of tall numbers, divided by the root of the running variance
         scale = want.abs().max() + (1 + tall) ** 2 / (float(variances.min()) + eps) ** 0.5 / min(
             1.0, float(variances.min()) + eps
         )
         text = f"norm(batch {number}) in evaluation, after {number} in training"
-        expect(norm(batch), want.to(x.dtype), text, tol=TOL[x.dtype], scale=scale)
+        expect(evaluated["y"], want.to(x.dtype), text, tol=TOL[x.dtype], scale=scale)
 
 
 @given(seed=seeds(), c=st.integers(1, CHANNELS), n=st.integers(1, 3), dtype=dtypes())
-def test_batch_norm_defaults(batch_norm, seed, c, n, dtype):
+def test_batch_norm_defaults(batch_norm, beside, seed, c, n, dtype):
     """mults and vars start at 1, adds and means at 0, for every new layer; mom is 0.1 and eps is 1e-5."""
     x = normal((n, c, 3, 2), seed, dtype=dtype, spread=0.004)  # a variance near eps, so that eps shows
-    used = norm_in(batch_norm(c), dtype)
+    used, later = beside(_one_after_the_other, layers=[("BatchNorm", (c,), {})] * 2, dtype=dtype, x=x)
     want = [torch.zeros(c, dtype=torch.float64), torch.ones(c, dtype=torch.float64)]
     expected = F.batch_norm(exact(x), *want, training=True, momentum=0.1, eps=1e-5).to(dtype)
-    expect(used(x), expected, f"BatchNorm({c})(x) in training", scale=1.0)
-    _check_buffers(used, *want, x, f"one training batch of BatchNorm({c})")
-    state = state_of(batch_norm(c), "mults", "adds", "means", "vars")
+    expect(used["y"], expected, f"BatchNorm({c})(x) in training", scale=1.0)
+    _check_buffers(used["state"], *want, x, f"one training batch of BatchNorm({c})")
+    expect_names(later["new"], "mults", "adds", "means", "vars")
     for name, start in (("mults", 1.0), ("adds", 0.0), ("means", 0.0), ("vars", 1.0)):
-        expect(state[name].flatten(), torch.full((c,), start), f"{name} of a new BatchNorm({c})")
+        expect(later["new"][name].flatten(), torch.full((c,), start), f"{name} of a new BatchNorm({c})")
+
+
+def _saved_and_loaded(pieces, *, layer, values, x):
+    """What a layer that has seen x gives for it once its state is loaded by another one, which then becomes float64."""
+    norm, loaded = _new(pieces, layer, torch.float32), _new(pieces, layer, torch.float32)
+    parameters, sizes = sorted(dict(norm.named_parameters())), _set(norm, values)
+    if len(sizes) < len(values):
+        return {"parameters": parameters, "sizes": sizes}
+    norm(x)
+    saved = _state(norm)
+    loaded.load_state_dict(saved)
+    loaded = loaded.double()
+    dtypes = {name: str(value.dtype) for name, value in _state(loaded).items()}
+    loaded.eval()
+    y = loaded(x.double())
+    return {"parameters": parameters, "sizes": sizes, "saved": sorted(saved), "dtypes": dtypes, "y": y}
 
 
 @given(x=images(), mom=numbers(0.1, 1), eps=epsilons(), mults=per_channel(), adds=per_channel())
-def test_batch_norm_state(batch_norm, x, mom, eps, mults, adds):
+def test_batch_norm_state(batch_norm, beside, x, mom, eps, mults, adds):
     """mults and adds are parameters, means and vars are buffers: all four are saved, loaded and moved with the model.
 
     `register_buffer` makes a tensor part of the state without making it a parameter. A plain attribute is not
     saved, and stays behind when the model moves to another device or float type.
     """
-    c = x.shape[1]
-    norm = batch_norm(c, mom=mom, eps=eps)
-    expect(", ".join(sorted(dict(norm.named_parameters()))), "adds, mults", "names of the parameters")
-    set_values(norm, mults=mults[:c], adds=adds[:c])
-    x = x.float()
-    norm(x)
+    c, x = x.shape[1], x.float()
+    layer, values = ("BatchNorm", (c,), {"mom": mom, "eps": eps}), {"mults": mults[:c], "adds": adds[:c]}
+    found = beside(_saved_and_loaded, layer=layer, values=values, x=x)
+    expect(", ".join(found["parameters"]), "adds, mults", "names of the parameters")
+    expect_sizes(found["sizes"], values)
+    expect_names(found["saved"], "mults", "adds", "means", "vars")
+    for name in ("mults", "adds", "means", "vars"):
+        expect(found["dtypes"][name], "torch.float64", f"dtype of {name} after .double()")
     means, variances = torch.zeros(c, dtype=torch.float64), torch.ones(c, dtype=torch.float64)
     F.batch_norm(exact(x), means, variances, training=True, momentum=mom, eps=eps)
-    loaded = batch_norm(c, mom=mom, eps=eps)
-    loaded.load_state_dict(state_of(norm, "mults", "adds", "means", "vars"))
-    loaded = loaded.double()
-    _check_dtype(loaded)
-    loaded.eval()
     weights = mults[:c].double(), adds[:c].double()
     want = F.batch_norm(exact(x), means, variances, *weights, eps=eps)
     scale = (
         want.abs().max() + (1 + mults.abs().max()) * (1 + x.abs().max()) ** 2 / (float(variances.min()) + eps) ** 1.5
     )
     # what was saved carries float32's rounding errors
-    expect(
-        loaded(x.double()), want, "loaded(x) in evaluation, after load_state_dict and .double()", tol=1e-5, scale=scale
-    )
-
-
-def _check_dtype(norm):
-    for name, value in state_of(norm, "mults", "adds", "means", "vars").items():
-        if name in ("mults", "adds", "means", "vars"):
-            expect(str(value.dtype), "torch.float64", f"dtype of {name} after .double()")
+    expect(found["y"], want, "loaded(x) in evaluation, after load_state_dict and .double()", tol=1e-5, scale=scale)
 
 
 def _evaluation_after_training(pieces, *, batch, x, upstream, mom):
@@ -425,7 +517,7 @@ def _evaluation_after_training(pieces, *, batch, x, upstream, mom):
     batch, x = batch.clone().requires_grad_(), x.clone().requires_grad_()
     norm(batch)
     norm.eval()
-    norm(x).backward(upstream)
+    (norm(x) * upstream).sum().backward()
     earlier = torch.zeros_like(batch) if batch.grad is None else batch.grad
     return {"gradient of the training batch": earlier, "gradient of x": x.grad}
 
@@ -452,36 +544,33 @@ def test_batch_norm_buffers_stay_out_of_the_graph(batch_norm, beside, batches, s
 
 
 @given(c=st.integers(1, CHANNELS), seed=seeds(), mom=numbers(0.1, 1), dtype=dtypes())
-def test_batch_norm_refuses_one_value(batch_norm, c, seed, mom, dtype):
+def test_batch_norm_refuses_one_value(batch_norm, beside, c, seed, mom, dtype):
     """A training batch with one value per channel raises ValueError and leaves the buffers alone; two values are
     enough.
 
     One value has no unbiased variance: n - 1 is 0, and the buffers would be nan for ever after.
     """
-    norm = norm_in(batch_norm(c, mom=mom), dtype)
-    x = normal((1, c, 2, 1), seed, dtype=dtype, offset=1.0)
-    before = state_of(norm, "means", "vars")
-    with rejects(ValueError, "norm(x[:, :, :1]) in training, x[:, :, :1] being of shape " + str((1, c, 1, 1))):
-        norm(x[:, :, :1])
-    expect(state_of(norm, "means", "vars"), before, "state_dict() after the refused batch", tol=0)
+    x, layer = normal((1, c, 2, 1), seed, dtype=dtype, offset=1.0), ("BatchNorm", (c,), {"mom": mom})
+    how = {"layer": layer, "dtype": dtype, "values": {}, "training": True}
+    found = beside(_refusals, **how, wrong=[x[:, :, :1]], x=x)
+    expect_names(found["before"], "means", "vars")
+    text = "norm(x[:, :, :1]) in training, x[:, :, :1] being of shape " + str((1, c, 1, 1))
+    refused(found["outcomes"][0], ValueError, text)
+    expect(found["after"], found["before"], "state_dict() after the refused batch", tol=0)
     want = [torch.zeros(c, dtype=torch.float64), torch.ones(c, dtype=torch.float64)]
     expected = F.batch_norm(exact(x), *want, training=True, momentum=mom)
     scale = 1 + slope(_channels(x), 1e-5) * x.abs().max()
-    expect(norm(x), expected.to(dtype), "norm(x) in training", tol=TOL[dtype], scale=scale)
-    _check_buffers(norm, *want, x, "norm(x) in training")
+    expect(found["y"], expected.to(dtype), "norm(x) in training", tol=TOL[dtype], scale=scale)
+    _check_buffers(found["state"], *want, x, "norm(x) in training")
 
 
 @given(x=images(min_pixels=2), training=st.booleans(), means=per_channel())
-def test_batch_norm_refuses_shapes(batch_norm, x, training, means):
+def test_batch_norm_refuses_shapes(batch_norm, beside, x, training, means):
     """x must have four dimensions and as many channels as the layer, else it raises ValueError, also where x would
     broadcast.
     """
     n, c = x.shape[:2]
-    norm = norm_in(batch_norm(c), x.dtype)
     buffers = {"means": means[:c], "vars": means[:c].abs() + 0.5}
-    set_values(norm, **buffers)
-    norm.train(training)
-    before = state_of(norm, "means", "vars")
     wide = torch.cat([x, x[:, :1]], dim=1)
     wrong = {
         "norm(x[:, :, 0, 0]), which is (N, C)": x[:, :, 0, 0],
@@ -493,13 +582,15 @@ def test_batch_norm_refuses_shapes(batch_norm, x, training, means):
     }
     if c > 1:
         wrong["norm(x[:, :1]), which has one channel"] = x[:, :1]
-    for call, bad in wrong.items():
-        with rejects(ValueError, f"{call}, for a BatchNorm({c})"):
-            norm(bad)
-    expect(state_of(norm, "means", "vars"), before, "state_dict() after the refused batches", tol=0)
+    how = {"layer": ("BatchNorm", (c,), {}), "dtype": x.dtype, "values": buffers, "training": training}
+    found = beside(_refusals, **how, wrong=list(wrong.values()), x=x)
+    expect_sizes(found["sizes"], buffers)
+    for call, outcome in zip(wrong, found["outcomes"], strict=True):
+        refused(outcome, ValueError, f"{call}, for a BatchNorm({c})")
+    expect(found["after"], found["before"], "state_dict() after the refused batches", tol=0)
     want = F.batch_norm(exact(x), *(value.double() for value in buffers.values()), training=training).to(x.dtype)
     scale = want.abs().max() + (2 + slope(_channels(x), 1e-5)) * x.abs().max()
-    expect(norm(x), want, f"BatchNorm({c})(x)", tol=TOL[x.dtype], scale=scale)
+    expect(found["y"], want, f"BatchNorm({c})(x)", tol=TOL[x.dtype], scale=scale)
 
 
 # ---- instance norm
@@ -515,48 +606,47 @@ def _images(x):
 
 @pytest.mark.weight(3)
 @given(x=images(min_pixels=2), eps=epsilons(), mults=per_channel(), adds=per_channel())
-def test_instance_norm_value(instance_norm, x, eps, mults, adds):
+def test_instance_norm_value(instance_norm, beside, x, eps, mults, adds):
     """Each channel of each sample is normalised over H and W, by its biased variance plus eps, then scaled per
     channel.
     """
     c = x.shape[1]
-    norm = norm_in(instance_norm(c, eps=eps), x.dtype)
-    call = f"InstanceNorm({c}, eps={eps})(x)"
-    check_output(norm, _instance_norm(eps), x, _images(x), eps, call, mults=mults[:c], adds=adds[:c])
+    layer, call = ("InstanceNorm", (c,), {"eps": eps}), f"InstanceNorm({c}, eps={eps})(x)"
+    check_output(beside, layer, _instance_norm(eps), x, _images(x), eps, call, mults=mults[:c], adds=adds[:c])
 
 
 @pytest.mark.weight(3)
 @given(x=images(min_pixels=2), eps=epsilons(), mults=per_channel(), adds=per_channel(), seed=seeds())
-def test_instance_norm_gradients(instance_norm, x, eps, mults, adds, seed):
+def test_instance_norm_gradients(instance_norm, beside, x, eps, mults, adds, seed):
     """Gradients reach mults, adds and x, and flow through the mean and the variance on their way."""
     c = x.shape[1]
-    norm = norm_in(instance_norm(c, eps=eps), x.dtype)
-    call = f"InstanceNorm({c}, eps={eps})(x)"
-    check_gradients(norm, _instance_norm(eps), x, _images(x), eps, seed, call, mults=mults[:c], adds=adds[:c])
+    layer, call = ("InstanceNorm", (c,), {"eps": eps}), f"InstanceNorm({c}, eps={eps})(x)"
+    check_gradients(beside, layer, _instance_norm(eps), x, _images(x), eps, seed, call, mults=mults[:c], adds=adds[:c])
 
 
 @given(seed=seeds(), c=st.integers(1, CHANNELS), n=st.integers(1, 4), dtype=dtypes())
-def test_instance_norm_defaults(instance_norm, seed, c, n, dtype):
+def test_instance_norm_defaults(instance_norm, beside, seed, c, n, dtype):
     """mults start at 1 and adds at 0, one per channel, and eps is 1e-5."""
     x = normal((n, c, 3, 2), seed, dtype=dtype, spread=0.004)  # a variance near eps, so that eps shows
-    norm = instance_norm(c)
-    state = state_of(norm, "mults", "adds")
-    expect(state["mults"].flatten(), torch.ones(c), f"mults of a new InstanceNorm({c})")
-    expect(state["adds"].flatten(), torch.zeros(c), f"adds of a new InstanceNorm({c})")
+    layers = [("InstanceNorm", arguments, {}) for arguments in ((c,), (c, 1e-4))]
+    found, other = beside(_one_after_the_other, layers=layers, dtype=dtype, x=x)
+    expect_names(found["new"], "mults", "adds")
+    expect(found["new"]["mults"].flatten(), torch.ones(c), f"mults of a new InstanceNorm({c})")
+    expect(found["new"]["adds"].flatten(), torch.zeros(c), f"adds of a new InstanceNorm({c})")
     want = F.instance_norm(exact(x), eps=1e-5).to(dtype)
-    expect(norm_in(norm, dtype)(x), want, f"InstanceNorm({c})(x)", scale=1.0)
+    expect(found["y"], want, f"InstanceNorm({c})(x)", scale=1.0)
     want = F.instance_norm(exact(x), eps=1e-4).to(dtype)
-    expect(norm_in(instance_norm(c, 1e-4), dtype)(x), want, f"InstanceNorm({c}, 1e-4)(x)", scale=1.0)
+    expect(other["y"], want, f"InstanceNorm({c}, 1e-4)(x)", scale=1.0)
 
 
 @given(x=images(min_pixels=2), eps=epsilons())
-def test_instance_norm_evaluation(instance_norm, x, eps):
+def test_instance_norm_evaluation(instance_norm, beside, x, eps):
     """Training and evaluation are the same: there are no running statistics."""
-    norm = norm_in(instance_norm(x.shape[1], eps=eps), x.dtype)
-    check_same_in_evaluation(norm, x, ("adds", "mults"))
+    layer = ("InstanceNorm", (x.shape[1],), {"eps": eps})
+    got = check_same_in_evaluation(beside, layer, x, ("adds", "mults"))
     scale = 1 + slope(_images(x), eps) * x.abs().max()
     want = F.instance_norm(exact(x), eps=eps).to(x.dtype)
-    expect(norm(x), want, "norm(x) in evaluation", tol=TOL[x.dtype], scale=scale)
+    expect(got, want, "norm(x) in evaluation", tol=TOL[x.dtype], scale=scale)
 
 
 # ---- group norm
@@ -584,78 +674,85 @@ def per_grouped_channel():
 
 @pytest.mark.weight(3)
 @given(groups_and_x=grouped(), eps=epsilons(), mults=per_grouped_channel(), adds=per_grouped_channel())
-def test_group_norm_value(group_norm, groups_and_x, eps, mults, adds):
+def test_group_norm_value(group_norm, beside, groups_and_x, eps, mults, adds):
     """Each group of consecutive channels of each sample shares a mean and a biased variance; mults and adds are per
     channel.
     """
     n_groups, x = groups_and_x
     c = x.shape[1]
-    norm = norm_in(group_norm(n_groups, c, eps=eps), x.dtype)
-    call = f"GroupNorm({n_groups}, {c}, eps={eps})(x)"
-    rows = _groups(x, n_groups)
-    check_output(norm, _group_norm(n_groups, eps), x, rows, eps, call, mults=mults[:c], adds=adds[:c])
+    layer, call = ("GroupNorm", (n_groups, c), {"eps": eps}), f"GroupNorm({n_groups}, {c}, eps={eps})(x)"
+    rows, values = _groups(x, n_groups), {"mults": mults[:c], "adds": adds[:c]}
+    check_output(beside, layer, _group_norm(n_groups, eps), x, rows, eps, call, **values)
 
 
 @pytest.mark.weight(3)
 @given(groups_and_x=grouped(), eps=epsilons(), mults=per_grouped_channel(), adds=per_grouped_channel(), seed=seeds())
-def test_group_norm_gradients(group_norm, groups_and_x, eps, mults, adds, seed):
+def test_group_norm_gradients(group_norm, beside, groups_and_x, eps, mults, adds, seed):
     """Gradients reach mults, adds and x, and flow through the mean and the variance on their way."""
     n_groups, x = groups_and_x
     c = x.shape[1]
-    norm = norm_in(group_norm(n_groups, c, eps=eps), x.dtype)
-    call = f"GroupNorm({n_groups}, {c}, eps={eps})(x)"
-    rows = _groups(x, n_groups)
-    check_gradients(norm, _group_norm(n_groups, eps), x, rows, eps, seed, call, mults=mults[:c], adds=adds[:c])
+    layer, call = ("GroupNorm", (n_groups, c), {"eps": eps}), f"GroupNorm({n_groups}, {c}, eps={eps})(x)"
+    rows, values = _groups(x, n_groups), {"mults": mults[:c], "adds": adds[:c]}
+    check_gradients(beside, layer, _group_norm(n_groups, eps), x, rows, eps, seed, call, **values)
 
 
 @given(x=images(min_pixels=2), eps=epsilons())
-def test_group_norm_extremes(group_norm, x, eps):
+def test_group_norm_extremes(group_norm, beside, x, eps):
     """One group is layer norm over C, H and W; as many groups as channels is instance norm."""
     c = x.shape[1]
-    layer, instance = norm_in(group_norm(1, c, eps=eps), x.dtype), norm_in(group_norm(c, c, eps=eps), x.dtype)
+    layers = [("GroupNorm", (n_groups, c), {"eps": eps}) for n_groups in (1, c)]
+    layer, instance = beside(_one_after_the_other, layers=layers, dtype=x.dtype, x=x)
     want = F.layer_norm(exact(x), x.shape[1:], eps=eps).to(x.dtype)
     scale = 1 + slope(x.flatten(1), eps) * x.abs().max()
-    expect(layer(x), want, f"GroupNorm(1, {c})(x)", tol=TOL[x.dtype], scale=scale)
+    expect(layer["y"], want, f"GroupNorm(1, {c})(x)", tol=TOL[x.dtype], scale=scale)
     want = F.instance_norm(exact(x), eps=eps).to(x.dtype)
     scale = 1 + slope(_images(x), eps) * x.abs().max()
-    expect(instance(x), want, f"GroupNorm({c}, {c})(x)", tol=TOL[x.dtype], scale=scale)
+    expect(instance["y"], want, f"GroupNorm({c}, {c})(x)", tol=TOL[x.dtype], scale=scale)
+
+
+def _made_or_refused(pieces, *, wrong, right, x):
+    """What making each of the `wrong` layers raises, and what the `right` one makes of x."""
+    outcomes = [_outcome(_new, pieces, layer, x.dtype) for layer in wrong]
+    return {"outcomes": outcomes, "y": _new(pieces, right, x.dtype)(x)}
 
 
 @given(n_groups=st.integers(2, 4), size=st.integers(1, 3), extra=st.integers(1, 3), seed=seeds())
-def test_group_norm_refuses_groups(group_norm, n_groups, size, extra, seed):
+def test_group_norm_refuses_groups(group_norm, beside, n_groups, size, extra, seed):
     """n_groups must divide n_filters, else GroupNorm(n_groups, n_filters) raises ValueError."""
     c, odd = n_groups * size, n_groups * size + min(extra, n_groups - 1)
-    with rejects(ValueError, f"GroupNorm({n_groups}, {odd})"):
-        group_norm(n_groups, odd)
-    with rejects(ValueError, f"GroupNorm({2 * c}, {c})"):
-        group_norm(2 * c, c)
     x = normal((2, c, 2, 3), seed, offset=1.0)
+    wrong, right = [(n_groups, odd), (2 * c, c)], ("GroupNorm", (n_groups, c), {})
+    layers = [("GroupNorm", arguments, {}) for arguments in wrong]
+    found = beside(_made_or_refused, wrong=layers, right=right, x=x)
+    for arguments, outcome in zip(wrong, found["outcomes"], strict=True):
+        refused(outcome, ValueError, f"GroupNorm{arguments}")
     want = F.group_norm(exact(x), n_groups).float()
     scale = 1 + slope(_groups(x, n_groups), 1e-5) * x.abs().max()
-    expect(group_norm(n_groups, c)(x), want, f"GroupNorm({n_groups}, {c})(x)", tol=1e-5, scale=scale)
+    expect(found["y"], want, f"GroupNorm({n_groups}, {c})(x)", tol=1e-5, scale=scale)
 
 
 @given(seed=seeds(), n_groups=st.integers(1, 3), size=st.integers(1, 3), n=st.integers(1, 4), dtype=dtypes())
-def test_group_norm_defaults(group_norm, seed, n_groups, size, n, dtype):
+def test_group_norm_defaults(group_norm, beside, seed, n_groups, size, n, dtype):
     """mults start at 1 and adds at 0, one per channel and not per group, and eps is 1e-5."""
     c = n_groups * size
     x = normal((n, c, 3, 2), seed, dtype=dtype, spread=0.004)  # a variance near eps, so that eps shows
-    norm = group_norm(n_groups, c)
-    state = state_of(norm, "mults", "adds")
-    expect(state["mults"].flatten(), torch.ones(c), f"mults of a new GroupNorm({n_groups}, {c})")
-    expect(state["adds"].flatten(), torch.zeros(c), f"adds of a new GroupNorm({n_groups}, {c})")
+    layers = [("GroupNorm", arguments, {}) for arguments in ((n_groups, c), (n_groups, c, 1e-4))]
+    found, other = beside(_one_after_the_other, layers=layers, dtype=dtype, x=x)
+    expect_names(found["new"], "mults", "adds")
+    expect(found["new"]["mults"].flatten(), torch.ones(c), f"mults of a new GroupNorm({n_groups}, {c})")
+    expect(found["new"]["adds"].flatten(), torch.zeros(c), f"adds of a new GroupNorm({n_groups}, {c})")
     want = F.group_norm(exact(x), n_groups, eps=1e-5).to(dtype)
-    expect(norm_in(norm, dtype)(x), want, f"GroupNorm({n_groups}, {c})(x)", scale=1.0)
+    expect(found["y"], want, f"GroupNorm({n_groups}, {c})(x)", scale=1.0)
     want = F.group_norm(exact(x), n_groups, eps=1e-4).to(dtype)
-    expect(norm_in(group_norm(n_groups, c, 1e-4), dtype)(x), want, f"GroupNorm({n_groups}, {c}, 1e-4)(x)", scale=1.0)
+    expect(other["y"], want, f"GroupNorm({n_groups}, {c}, 1e-4)(x)", scale=1.0)
 
 
 @given(groups_and_x=grouped(), eps=epsilons())
-def test_group_norm_evaluation(group_norm, groups_and_x, eps):
+def test_group_norm_evaluation(group_norm, beside, groups_and_x, eps):
     """Training and evaluation are the same: there are no running statistics."""
     n_groups, x = groups_and_x
-    norm = norm_in(group_norm(n_groups, x.shape[1], eps=eps), x.dtype)
-    check_same_in_evaluation(norm, x, ("adds", "mults"))
+    layer = ("GroupNorm", (n_groups, x.shape[1]), {"eps": eps})
+    got = check_same_in_evaluation(beside, layer, x, ("adds", "mults"))
     scale = 1 + slope(_groups(x, n_groups), eps) * x.abs().max()
     want = F.group_norm(exact(x), n_groups, eps=eps).to(x.dtype)
-    expect(norm(x), want, "norm(x) in evaluation", tol=TOL[x.dtype], scale=scale)
+    expect(got, want, "norm(x) in evaluation", tol=TOL[x.dtype], scale=scale)

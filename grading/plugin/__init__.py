@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -56,6 +57,8 @@ def pytest_configure(config: pytest.Config) -> None:
             read_sources(course, session.impl)
         except ImplError as error:
             raise pytest.UsageError(str(error)) from None
+    # the hundred thousands of objects that torch is made of need not be looked through again, nor one by one at the end
+    gc.freeze()
     config.stash[STASH] = session
     config.pluginmanager.register(_fixtures(course), "goodinit-fixtures")
     config.pluginmanager.register(session, "goodinit-session")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -183,13 +183,22 @@ def rejects(error: type[BaseException], call: str) -> Iterator[None]:
     ) as raised:
         if isinstance(raised, NotImplementedError | Mismatch):
             raise
-        problem = f"raised {type(raised).__name__}, expected {error.__name__}"
-        _observe(call, type(raised).__name__, error.__name__)
-        raise Mismatch(call, type(raised).__name__, error.__name__, problem) from None
+        _refuse(type(raised).__name__, error, call)
     else:
-        problem = f"raised nothing, expected {error.__name__}"
-        _observe(call, "no error", error.__name__)
-        raise Mismatch(call, "no error", error.__name__, problem)
+        _refuse(None, error, call)
+
+
+def refused(outcome: str | None, error: type[BaseException], call: str) -> None:
+    """Raises Mismatch unless `outcome`, what a scenario saw a call raise, is the name of `error`; None is no error."""
+    if outcome != error.__name__:
+        _refuse(outcome, error, call)
+
+
+def _refuse(outcome: str | None, error: type[BaseException], call: str) -> NoReturn:
+    got = outcome or "no error"
+    _observe(call, got, error.__name__)
+    problem = f"raised {outcome or 'nothing'}, expected {error.__name__}"
+    raise Mismatch(call, got, error.__name__, problem) from None
 
 
 @contextmanager

@@ -11,6 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import dtypes, generator, normal, numbers, seeds, tensors
+from torch.optim.adamw import adamw as torch_adamw_step
+from torch.optim.sgd import sgd as torch_sgd_step
 
 from grading.verdict import Mismatch, expect, show, unchanged
 
@@ -154,7 +156,7 @@ def torch_sgd(lr, wd=0.0):
     plain = {"momentum": 0.0, "dampening": 0.0, "nesterov": False, "maximize": False}
 
     def step(params, grads, number):
-        torch.optim.sgd.sgd(params, grads, [None] * len(params), weight_decay=wd, lr=lr, **plain)
+        torch_sgd_step(params, grads, [None] * len(params), weight_decay=wd, lr=lr, **plain)
 
     return step
 
@@ -167,7 +169,7 @@ def torch_adamw(params, lr, wd, beta1, beta2, eps):
     def step(params, grads, number):
         counts = [torch.tensor(float(number)) for _ in params]
         how = {"beta1": beta1, "beta2": beta2, "lr": lr, "weight_decay": wd, "eps": eps}
-        torch.optim.adamw.adamw(params, grads, means, squares, [], counts, **how, **plain)
+        torch_adamw_step(params, grads, means, squares, [], counts, **how, **plain)
 
     return step
 

@@ -22,6 +22,8 @@ from hypothesis.internal.conjecture.data import ConjectureData
 from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
 from hypothesis.internal.constants_ast import Constants
 
+from grading.subject import Question, copied
+
 from ._checks import Check
 
 EXAMPLES = 25
@@ -66,6 +68,30 @@ class Input:
 
     given: dict[str, Any]
     choices: tuple[Any, ...]
+    # what the check's body asks first
+    question: Question | None = None
+
+
+class _Asked(BaseException):
+    """A check's body has come to its first question. Not an Exception: no body may catch it."""
+
+
+def first_question(check: Check, given: dict[str, Any]) -> Question | None:
+    """The scenario that a check's body sends first with these values; None where it asks something else before."""
+
+    def ask(scenario: Callable[..., Any], /, **values: Any) -> None:
+        raise _Asked((scenario, values))
+
+    # nothing that can be asked: whatever a body does with it fails
+    fixtures = {name: ask if name == "beside" else None for name in check.fixtures}
+    try:
+        check.inner(**fixtures, **copied(given))
+    except _Asked as asked:
+        question: Question = asked.args[0]
+        return question
+    except Exception:
+        return None
+    return None
 
 
 def draw(check: Check, seed: int, count: int | None = None) -> Iterator[Input]:

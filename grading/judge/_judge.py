@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import io
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ from grading.course import Course, Exercise
 from grading.subject import (
     Delegated,
     KitFailure,
+    Question,
     Sources,
     Subject,
     SubjectDied,
     SubjectError,
     TimeExpired,
+    copied,
     preserved_state,
     same_tensor,
     tensors_in,
@@ -46,7 +48,7 @@ from grading.verdict import (
 )
 
 from ._checks import Check, checks_of, load_hidden_suite, load_suite
-from ._inputs import Input, draw, simplify
+from ._inputs import Input, draw, first_question, simplify
 
 # enough inputs to tell two bugs apart, few enough to replay within half a second
 EVIDENCE_RUNS = 6
@@ -159,8 +161,20 @@ class Judge:
         return self.verdicts[check.name]
 
     def drawn(self, check: Check) -> list[Input]:
-        """The inputs of a drawn check: they follow from the seed alone, and are the same for whatever is judged."""
-        return list(draw(check, self.seed_of(check)))
+        """The inputs of a drawn check, and what its body asks first with each of them.
+
+        Both follow from the seed alone, and are the same for whatever is judged.
+        """
+        return self._with_questions(check, draw(check, self.seed_of(check)))
+
+    def _with_questions(self, check: Check, inputs: Iterable[Input]) -> list[Input]:
+        if "beside" not in check.fixtures:
+            return list(inputs)
+        asked = []
+        for one in inputs:
+            _seed_everything(self.seed_of(check))
+            asked.append(replace(one, question=first_question(check, one.given)))
+        return asked
 
     def passed(self, exercise: str) -> bool:
         """Whether the public checks of an exercise that do not train all pass; they are run if that is not known."""
@@ -227,14 +241,15 @@ class Judge:
             return
         seed = self.seed_of(check)
 
-        def run(given: dict[str, Any]) -> None:
+        def run(given: dict[str, Any], answer: Callable[[], Any] | None = None) -> None:
             _seed_everything(seed)
             self.subject.seed(seed)
-            taken = copy.deepcopy(given)
+            taken = copied(given)
+            provided = {**fixtures, "beside": _answered(answer, fixtures["beside"])} if answer else fixtures
             record = self._new_run(check, given)
             with _recording(record):
                 try:
-                    check.inner(**fixtures, **taken)
+                    check.inner(**provided, **taken)
                     _expect_untouched(taken, given)
                 except NotImplementedError as error:
                     if self.subject.raised_by_student(error):
@@ -244,12 +259,30 @@ class Judge:
                     self._failed[check.name] = record
                     raise
 
-        for found in self.inputs.get(check.name) or draw(check, seed):
+        inputs: Iterable[Input] = self.inputs.get(check.name) or draw(check, seed)
+        answers: Iterator[Callable[[], Any]] | None = None
+        if self.subject.answers_ahead and "beside" in check.fixtures:
+            known = inputs = self.inputs.get(check.name) or self._with_questions(check, inputs)
+            answers = self._answers(check, [one.question for one in known], seed)
+        for found in inputs:
             try:
-                run(found.given)
+                run(found.given, next(answers) if answers else None)
             except Exception as failure:
                 simplify(check, found, run)
                 raise FlakyFailure("a check that failed has passed", [failure]) from None
+
+    def _answers(
+        self, check: Check, questions: Iterable[Question | None], seed: int
+    ) -> Iterator[Callable[[], Any]] | None:
+        """What comes of the first question of each run, asked all at once; None where they are to be asked singly."""
+        exercise, asked = self.course.exercises[check.exercise], [one for one in questions if one]
+        if len(asked) < len(list(questions)):
+            return None
+        try:
+            return iter(self.subject.ahead(exercise, self._passed_prerequisites(exercise), asked, seed))
+        except SubjectDied:
+            # at which input is for the single runs to find out
+            return None
 
     def _seconds(self, check: Check) -> float:
         limits = self.course.limits
@@ -412,7 +445,7 @@ class Judge:
             redirect_stderr(sink),
             _Running(self.seed_of(check), self._seconds(check), slow=check.slow),
         ):
-            check.inner(**fixtures, **copy.deepcopy(drawn))
+            check.inner(**fixtures, **copied(drawn))
 
     def _diagnosis(self, check: Check) -> Diagnosis | None:
         """The known misunderstanding that explains why a check failed."""
@@ -445,13 +478,23 @@ class Judge:
                     _seed_everything(seed)
                     self.subject.seed(seed)
                     with suppress(Exception), _recording(runs[-1]):
-                        check.inner(**fixtures, **copy.deepcopy(fresh.given))
+                        check.inner(**fixtures, **copied(fresh.given))
         # the last one may have been cut short
         return [run for run in runs if run.finished or run.error]
 
     def progress(self, exercise: str) -> str:
         """The verdict of an exercise so far."""
         return exercise_verdict(v for v in self.verdicts.values() if v.exercise == exercise)
+
+
+def _answered(answer: Callable[[], Any], beside: Callable[..., Any]) -> Callable[..., Any]:
+    """Runs scenarios as `beside` does; the first has been run, and `answer` says with what result."""
+    answers = [answer]
+
+    def again(scenario: Callable[..., Any], /, **values: Any) -> Any:
+        return answers.pop()() if answers else beside(scenario, **values)
+
+    return again
 
 
 def _expect_untouched(given: dict[str, Any], before: dict[str, Any]) -> None:

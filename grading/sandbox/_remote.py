@@ -19,7 +19,7 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from itertools import count
 from typing import Any
 
@@ -32,6 +32,7 @@ from grading.subject import (
     KitFailure,
     Opening,
     Parameter,
+    Question,
     Sources,
     Subject,
     SubjectDied,
@@ -268,6 +269,26 @@ class Worker:
             # an answer may still come, to a question that nobody remembers
             self.kill()
             raise
+
+    def ask_many(self, encode: Encoder, **fields: Any) -> list[Callable[[], Any]]:
+        """Sends many questions in one request; for each a function that returns or raises what came of it."""
+        header, _, read = self.exchange("ahead", encode, **fields)
+        found = header.get("answers")
+        if not isinstance(found, list) or len(found) != len(fields["questions"]):
+            self.kill()
+            raise SubjectDied("broke the rules of its connection (as many answers as questions were expected)")
+        return [partial(self._one_of_many, one, read) for one in found]
+
+    def _one_of_many(self, found: Any, read: Decoder) -> Any:
+        try:
+            if not isinstance(found, dict):
+                raise WireError("an answer is no object")
+            if "error" in found:
+                raise self._raised(found["error"])
+            return read(found.get("value"))
+        except WireError as error:
+            self.kill()
+            raise SubjectDied(f"broke the rules of its connection ({error})") from None
 
     def _answer(self, deadline: float) -> tuple[dict[str, Any], bytearray]:
         for _ in range(MAX_NEEDS):
@@ -546,6 +567,14 @@ class RemoteOpening:
         shipped = encode(_shipped(scenario))
         return self.worker.ask("beside", encode, object=self.handle._number, scenario=shipped, values=encode(values))
 
+    def ahead(self, questions: Sequence[Question], seed: int) -> list[Callable[[], Any]]:
+        encode = self.worker.encoder()
+        scenarios = list(dict.fromkeys(scenario for scenario, _ in questions))
+        asked = [[scenarios.index(scenario), encode(values)] for scenario, values in questions]
+        shipped = [encode(_shipped(scenario)) for scenario in scenarios]
+        number = self.handle._number
+        return self.worker.ask_many(encode, object=number, scenarios=shipped, questions=asked, seed=seed)
+
 
 @cache
 def _shipped(scenario: Callable[..., Any]) -> dict[str, Any]:
@@ -582,6 +611,7 @@ class RemoteSubject(Subject):
     """An implementation behind the wall: the same suites, word for word, judge it through stand-ins."""
 
     sparing = True
+    answers_ahead = True
 
     def __init__(self, course: Course, sources: Sources, reference: Sources | None, sandbox: Sandbox) -> None:
         super().__init__(course, sources, reference)
@@ -613,6 +643,13 @@ class RemoteSubject(Subject):
         assert isinstance(opening, RemoteOpening), "everything opens behind the wall"
         self._current = opening.worker
         return opening
+
+    def ahead(
+        self, exercise: Exercise, passed: Sequence[str], questions: Sequence[Question], seed: int
+    ) -> list[Callable[[], Any]]:
+        opening = self._opening(exercise, self.defined(exercise), passed)
+        assert isinstance(opening, RemoteOpening), "everything opens behind the wall"
+        return opening.ahead(questions, seed)
 
     def _worker(self, key: tuple[str, ...]) -> Worker:
         """The worker of one composition: what it lends is never what it judges, and no other worker's memory."""

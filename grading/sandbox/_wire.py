@@ -44,6 +44,8 @@ DTYPES = {
         torch.complex128,
     )
 }
+# what NumPy has too, and so few entries that to copy them is quicker than to look at them as bytes
+COMMON, FEW = {torch.float32, torch.float64, torch.int64, torch.bool}, 4096
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 # how long one wait of the kernel lasts before the deadline is looked at again
 TICK = struct.pack("ll", 0, 200_000)
@@ -185,13 +187,19 @@ class Encoder:
         return value if -EXACT < value < EXACT else {"$": "int", "v": hex(value)}
 
     def _tensor(self, value: torch.Tensor) -> dict[str, Any]:
-        plain = value.detach().as_subclass(torch.Tensor)
+        plain = value.detach()
+        if type(plain) is not torch.Tensor:
+            plain = plain.as_subclass(torch.Tensor)
         if plain.layout != torch.strided or plain.is_quantized or plain.dtype not in DTYPE_NAMES:
             return self.other(value)
         plain = plain.cpu().resolve_conj().resolve_neg()
-        # the stride of a single entry can be anything, until it is said again
-        flat = plain.contiguous().as_strided((plain.numel(),), (1,))
-        block = flat.view(torch.uint8).numpy().data.cast("B") if plain.numel() else b""
+        block: bytes | memoryview
+        if plain.dtype in COMMON and plain.numel() < FEW:
+            block = plain.numpy().tobytes()
+        else:
+            # the stride of a single entry can be anything, until it is said again
+            flat = plain.contiguous().as_strided((plain.numel(),), (1,))
+            block = flat.view(torch.uint8).numpy().data.cast("B") if plain.numel() else b""
         found = {"$": "tensor", "d": DTYPE_NAMES[plain.dtype], "s": list(plain.shape), "g": bool(value.requires_grad)}
         # strides cross too: code that mishandles an unusual layout must be met by it
         if plain.numel() and not plain.is_contiguous() and _fills(plain.shape, plain.stride()):

@@ -58,6 +58,7 @@ class Worker:
             "open": self._open,
             "reach": self._reach,
             "beside": self._beside,
+            "ahead": self._ahead,
             "call": self._call,
             "backward": self._backward,
             "get": lambda m, read: getattr(self.objects[m["object"]], m["name"]),
@@ -85,7 +86,7 @@ class Worker:
                     self._seed(message["seed"])
                 read = Decoder(buffers, self._known)
                 result = self.operations[message["do"]](message, read)
-                answer = result(encode) if isinstance(result, _Answer) else {"value": encode(result)}
+                answer = result(encode) if isinstance(result, _Answer | _Answers) else {"value": encode(result)}
             except BaseException as error:
                 encode = Encoder(self._handle)
                 answer = {"error": _described(error)}
@@ -138,6 +139,10 @@ class Worker:
     def _beside(self, message: dict[str, Any], read: Decoder) -> Any:
         scenario = _function(read(message["scenario"]))
         return self.objects[message["object"]].beside(scenario, read(message["values"]))
+
+    def _ahead(self, message: dict[str, Any], read: Decoder) -> Any:
+        scenarios = [_function(read(shipped)) for shipped in message["scenarios"]]
+        return _Answers(self, self.objects[message["object"]], scenarios, message, read)
 
     def _call(self, message: dict[str, Any], read: Decoder) -> Any:
         function = self.objects[message["object"]]
@@ -198,6 +203,25 @@ class _Answer:
             if not same_tensor(tensor.detach(), before)
         ]
         return {"value": encode(self.value), "changed": changed, "graph": self.graph}
+
+
+class _Answers:
+    """What comes of many scenarios, each run after seeding: a value, or what it raised."""
+
+    def __init__(
+        self, worker: Worker, opened: Opened, scenarios: list[FunctionType], message: dict[str, Any], read: Decoder
+    ) -> None:
+        self.worker, self.opened, self.scenarios, self.message, self.read = worker, opened, scenarios, message, read
+
+    def __call__(self, encode: Encoder) -> dict[str, Any]:
+        return {"answers": [self._answer(which, values, encode) for which, values in self.message["questions"]]}
+
+    def _answer(self, which: int, values: Any, encode: Encoder) -> dict[str, Any]:
+        self.worker._seed(self.message["seed"])
+        try:
+            return {"value": encode(self.opened.beside(self.scenarios[which], self.read(values)))}
+        except BaseException as error:
+            return {"error": _described(error)}
 
 
 def _function(shipped: dict[str, Any]) -> FunctionType:

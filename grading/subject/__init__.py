@@ -4,10 +4,10 @@ from ._cells import finished
 from ._compose import Composition
 from ._delegation import Delegated, review, unavailable
 from ._guard import TimeExpired, preserved_state, time_limit
-from ._local import KitFailure, Opening, Subject, SubjectDied, SubjectError
+from ._local import KitFailure, Opening, Question, Subject, SubjectDied, SubjectError
 from ._package import Gone, ModuleCode, Opened, Package, Parameter
 from ._sources import Broken, ImplError, Source, Sources, definitions, read_source, read_sources, source_of_cells
-from ._tensors import same_tensor, tensors_in
+from ._tensors import copied, same_tensor, tensors_in
 
 __all__ = [
     "Broken",
@@ -21,12 +21,14 @@ __all__ = [
     "Opening",
     "Package",
     "Parameter",
+    "Question",
     "Source",
     "Sources",
     "Subject",
     "SubjectDied",
     "SubjectError",
     "TimeExpired",
+    "copied",
     "definitions",
     "finished",
     "preserved_state",

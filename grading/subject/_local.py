@@ -15,6 +15,9 @@ from ._guard import TimeExpired, preserved_state, time_limit
 from ._package import Gone, Opened, Package, Parameter, Pieces
 from ._sources import Broken, Source, Sources
 
+# a scenario, and the values that it is run with
+Question = tuple[Callable[..., Any], dict[str, Any]]
+
 
 class SubjectError(Exception):
     """The implementation under test cannot be reached: it is not there, or its file does not load.
@@ -54,6 +57,8 @@ class Subject:
 
     # code of another process gets no more of the reference than what it builds on
     sparing = False
+    # whether it saves time to ask the questions of many runs at once
+    answers_ahead = False
 
     def __init__(self, course: Course, sources: Sources, reference: Sources | None = None) -> None:
         self.course = course
@@ -92,6 +97,12 @@ class Subject:
             return opening.beside(scenario, values)
 
         return beside
+
+    def ahead(
+        self, exercise: Exercise, passed: Sequence[str], questions: Sequence[Question], seed: int
+    ) -> list[Callable[[], Any]]:
+        """Runs the scenarios of `questions`, each after seeding; a function for each gives or raises what came."""
+        raise NotImplementedError("asked only of subjects with answers_ahead")
 
     def pieces(self, exercise: Exercise, passed: Sequence[str] = ()) -> Pieces:
         """The names of the course as attributes; only for code that is trusted to run in this process."""

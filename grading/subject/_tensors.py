@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,3 +29,15 @@ def same_tensor(one: torch.Tensor, other: torch.Tensor) -> bool:
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
     return _equal(one, other) or bool(((one == other) | ((one != one) & (other != other))).all())
+
+
+def copied(value: Any) -> Any:
+    """A copy of nested tensors, laid out in memory as they are; `copy.deepcopy` is several times slower."""
+    if isinstance(value, torch.Tensor) and value.is_leaf and not value.requires_grad:
+        memory = value.untyped_storage().clone()  # type: ignore[no-untyped-call]
+        return value.new_empty(0).set_(memory, value.storage_offset(), value.size(), value.stride())
+    if type(value) in (list, tuple):
+        return type(value)(copied(item) for item in value)
+    if type(value) is dict:
+        return {key: copied(item) for key, item in value.items()}
+    return copy.deepcopy(value)

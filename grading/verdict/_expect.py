@@ -106,7 +106,7 @@ def expect(
     tol: float | None = None,
     scale: float | torch.Tensor | None = None,
 ) -> None:
-    """Raises Mismatch unless `got` is `want`: first the type, shape, dtype and finiteness, then the values.
+    """Raises Mismatch unless `got` is `want`: first the type, shape and dtype, then finiteness and the values.
 
     The type of `want` says what is expected: a tensor, a float, an int, a bool, a string, None, or a list, tuple or
     dict of those. Floats may differ by `tol` times `scale`: `tol` follows from the dtype unless given, and `scale`
@@ -257,9 +257,6 @@ def _kind_problem(got: Any, want: Any, *, inside: bool) -> str:
             return f"came back with shape {tuple(got.shape)}, expected {tuple(want.shape)}"
         if got.dtype != want.dtype:
             return f"came back as {got.dtype}, expected {want.dtype}"
-        if got.is_floating_point() and not torch.isfinite(got.detach()).all() and torch.isfinite(want).all():
-            bad = "nan" if torch.isnan(got.detach()).any() else "inf"
-            return f"came back with {bad} in it, expected {show(want)}"
         return ""
     for kind in (bool, int, float, str):
         if isinstance(want, kind):
@@ -296,10 +293,17 @@ def _expect_tensor(
         return
     one, other = got.detach().cpu().double(), want.detach().cpu().double()
     size = scale if scale is not None else _magnitude(other)
-    allowed = (TOLERANCE[want.dtype] if tol is None else tol) * torch.as_tensor(size, dtype=torch.float64).cpu()
-    if bool(((one - other).abs() <= allowed).all()):
+    if isinstance(size, torch.Tensor):
+        size = size.detach().cpu().double()
+    allowed = (TOLERANCE[want.dtype] if tol is None else tol) * size
+    # NaN is within no bound, and infinity within none but infinity
+    if bool(((one - other).abs() <= allowed).all()) and not (tol == math.inf and not torch.isfinite(one).all()):
         return
-    # only now, for it takes time: infinities and NaNs that are expected
+    # only now, for it takes time: infinities and NaNs, those that are expected and those that are not
+    if not torch.isfinite(one).all() and torch.isfinite(other).all():
+        bad = "nan" if torch.isnan(one).any() else "inf"
+        raise Mismatch(call, got, want, f"came back with {bad} in it, expected {show(want)}")
+    allowed = torch.as_tensor(allowed, dtype=torch.float64)
     same = (one == other) | (torch.isnan(one) & torch.isnan(other))
     error = torch.where(same, 0.0, (one - other).abs())
     ratio = torch.where(same, 0.0, error / allowed.clamp_min(1e-300)).nan_to_num(nan=math.inf, posinf=math.inf)
@@ -310,6 +314,9 @@ def _expect_tensor(
 
 def _magnitude(t: torch.Tensor) -> float:
     """The largest finite magnitude in `t`, or 1."""
+    largest = float(t.abs().max())
+    if math.isfinite(largest):
+        return largest
     finite = t[torch.isfinite(t)]
     return float(finite.abs().max()) if finite.numel() else 1.0
 

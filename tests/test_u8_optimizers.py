@@ -115,20 +115,29 @@ def walks(params, grads, directions, rates, wd=0.0):
     return [walk(p, [row[j] for row in grads], directions, rates, wd) for j, p in enumerate(params)]
 
 
+def packed(grads):
+    """Gradients by step, for `_rows`: of each parameter those that there are in one tensor, and at which steps.
+
+    Few tensors reach the code under test more quickly than many.
+    """
+    columns = [([grad for grad in column if grad is not None], column) for column in zip(*grads, strict=True)]
+    return [(torch.stack(some) if some else None, [grad is not None for grad in column]) for some, column in columns]
+
+
 def expect_walks(got, want, params, grads, call):
-    """Compares the values of all parameters after every step: `got` by step, `want` by parameter."""
+    """Compares the values of each parameter after every step: `got` stacked, `want` one by one."""
     for j, values in enumerate(want):
         # a parameter that passes near 0 is rounded where it was largest
         whole = torch.stack([params[j].double(), *values])
         size = max(1e-3, float(whole.abs().max()))
         try:
-            expect(torch.stack([row[j] for row in got]), whole[1:].to(params[j].dtype), call, scale=size)
+            expect(got[j], whole[1:].to(params[j].dtype), call, scale=size)
         except Mismatch:
             # a student reads the first step that differs
             for step, value in enumerate(values):
                 past = f", gradients {show([row[j] for row in grads[: step + 1]])}" if step < 3 else ""
                 text = f"params[{j}] after {step + 1} step{'s' if step else ''} of {call}, from {show(params[j])}{past}"
-                expect(got[step][j], value.to(params[j].dtype), text, scale=size)
+                expect(got[j][step], value.to(params[j].dtype), text, scale=size)
             raise
 
 
@@ -177,18 +186,32 @@ def torch_adamw(params, lr, wd, beta1, beta2, eps):
 # -- what runs beside the code under test
 
 
+def _rows(packed):
+    """The gradients by step, None where a parameter has none."""
+    columns = []
+    for stacked, present in packed:
+        left = iter(() if stacked is None else stacked)
+        columns.append([next(left) if there else None for there in present])
+    return zip(*columns, strict=True)
+
+
+def _histories(values):
+    """What was noted of all parameters after each step, stacked for each parameter."""
+    return [torch.stack(column) for column in zip(*values, strict=True)]
+
+
 def _steps(pieces, *, optimizer, how, params, grads, rates):
     """The values of all parameters after every step; a new gradient tensor each time."""
     params = [p.clone().requires_grad_() for p in params]
     opt = getattr(pieces, optimizer)(params, **how)
     values = []
-    for row, lr in zip(grads, rates, strict=True):
+    for row, lr in zip(_rows(grads), rates, strict=True):
         opt.lr = lr
         for p, grad in zip(params, row, strict=True):
             p.grad = None if grad is None else grad.clone()
         opt.step()
         values.append([p.detach().clone() for p in params])
-    return values
+    return _histories(values)
 
 
 def _defaults(pieces, *, optimizer, lr, params, grads):
@@ -196,12 +219,12 @@ def _defaults(pieces, *, optimizer, lr, params, grads):
     params = [p.clone().requires_grad_() for p in params]
     opt = getattr(pieces, optimizer)((p for p in params), lr)
     values = []
-    for row in grads:
+    for row in _rows(grads):
         for p, grad in zip(params, row, strict=True):
             p.grad = grad.clone()
         opt.step()
         values.append([p.detach().clone() for p in params])
-    return values
+    return _histories(values)
 
 
 def _in_place(pieces, *, optimizer, how, params, grads):
@@ -212,7 +235,7 @@ def _in_place(pieces, *, optimizer, how, params, grads):
         p.grad = slot
     opt = getattr(pieces, optimizer)(params, **how)
     seen, left, own = [], [], []
-    for row in grads:
+    for row in _rows(grads):
         for slot, grad in zip(slots, row, strict=True):
             slot.copy_(grad)
         opt.step()
@@ -224,7 +247,8 @@ def _in_place(pieces, *, optimizer, how, params, grads):
             p.grad = slot
     leaves = [bool(p.requires_grad and p.is_leaf and p.grad_fn is None) for p in params]
     recorded = [(p * 2).requires_grad for p in params]
-    return {"values": own, "views": seen, "grads": left, "leaves": leaves, "recorded": recorded}
+    found = {"values": _histories(own), "views": _histories(seen), "grads": _histories(left)}
+    return {**found, "leaves": leaves, "recorded": recorded}
 
 
 def _two(pieces, *, optimizer, how, second, params, grads, before):
@@ -232,14 +256,14 @@ def _two(pieces, *, optimizer, how, second, params, grads, before):
     params = [p.clone().requires_grad_() for p in params]
     opts = [getattr(pieces, optimizer)(params, **how)]
     values = []
-    for step, row in enumerate(grads):
+    for step, row in enumerate(_rows(grads)):
         if step == before:
             opts.append(getattr(pieces, optimizer)(params, **second))
         for p, grad in zip(params, row, strict=True):
             p.grad = grad.clone()
         opts[int(step >= before and (step - before) % 2 == 0)].step()
         values.append([p.detach().clone() for p in params])
-    return values
+    return _histories(values)
 
 
 # -- the laws that all optimizers share, to be called by their checks
@@ -248,7 +272,7 @@ def _two(pieces, *, optimizer, how, second, params, grads, before):
 def follows(beside, optimizer, how, directions, params, steps, seed, size=1.0):
     """The values after every step are those of the formula, for a fixed learning rate and no decay."""
     grads, rates = gradients(params, steps, seed, size), [how["lr"]] * steps
-    got = beside(_steps, optimizer=optimizer, how=how, params=params, grads=grads, rates=rates)
+    got = beside(_steps, optimizer=optimizer, how=how, params=params, grads=packed(grads), rates=rates)
     expect_walks(got, walks(params, grads, directions, rates), params, grads, described(optimizer, how))
 
 
@@ -257,7 +281,7 @@ def follows_by_default(beside, optimizer, directions, params, lr, steps, seed):
     grads = gradients(params, steps, seed, 1e-4)
     # small parameters, which float32 can still see move
     params = [p * 1e-2 for p in params]
-    got = beside(_defaults, optimizer=optimizer, lr=lr, params=params, grads=grads)
+    got = beside(_defaults, optimizer=optimizer, lr=lr, params=params, grads=packed(grads))
     want = walks(params, grads, directions, [lr] * steps)
     expect_walks(got, want, params, grads, f"{optimizer}((p for p in params), {lr:g})")
 
@@ -268,7 +292,7 @@ def decays(beside, optimizer, how, directions, params, steps, seed):
     # a gradient of zero is a gradient: the decay goes on
     grads[-1][-1] = torch.zeros_like(params[-1])
     rates = [how["lr"] * (1, 0.5, 2, 0.25, 1.5)[step % 5] for step in range(steps)]
-    got = beside(_steps, optimizer=optimizer, how=how, params=params, grads=grads, rates=rates)
+    got = beside(_steps, optimizer=optimizer, how=how, params=params, grads=packed(grads), rates=rates)
     call = f"{described(optimizer, how)} with opt.lr set to {show(rates)}"
     expect_walks(got, walks(params, grads, directions, rates, how["wd"]), params, grads, call)
 
@@ -279,7 +303,7 @@ def keeps_apart(beside, optimizer, how, directions, dtype, seed, steps=8):
     grads, rates = gradients(params, steps, seed), [how["lr"]] * steps
     # the first parameter does not move at first, so that the second meets one that still equals it
     grads[0][0] = torch.zeros_like(params[0])
-    got = beside(_steps, optimizer=optimizer, how=how, params=params, grads=grads, rates=rates)
+    got = beside(_steps, optimizer=optimizer, how=how, params=params, grads=packed(grads), rates=rates)
     expect_walks(got, walks(params, grads, directions, rates), params, grads, described(optimizer, how))
 
 
@@ -295,21 +319,23 @@ def skips(beside, optimizer, how, choices, dtype, seed, steps=8):
         for row, some in zip(gradients(params, steps, seed), present, strict=True)
     ]
     rates = [how["lr"]] * steps
-    got = beside(_steps, optimizer=optimizer, how=how, params=params, grads=grads, rates=rates)
+    got = beside(_steps, optimizer=optimizer, how=how, params=params, grads=packed(grads), rates=rates)
     for j, p in enumerate(params):
         mine = [row[j] for row in grads]
         taken = [step for step, grad in enumerate(mine) if grad is not None]
         wants = [walk(p, mine, directions, rates, how["wd"]) for directions in choices(taken)]
         # where the catalogue leaves a choice, the reading that is nearer at the end is the one that is meant
-        want = min(wants, key=lambda values: float((values[-1] - got[-1][j]).abs().max()))
-        expect_walks([[row[j]] for row in got], [want], [p], [[grad] for grad in mine], described(optimizer, how))
+        want = min(wants, key=lambda values: float((values[-1] - got[j][-1]).abs().max()))
+        expect_walks([got[j]], [want], [p], [[grad] for grad in mine], described(optimizer, how))
 
 
 def stays_in_place(beside, optimizer, how, directions, params, steps, seed):
     """Updates reach whoever shares the parameter's memory; gradients and autograd are left alone."""
     grads = gradients(params, steps, seed)
-    got = beside(_in_place, optimizer=optimizer, how=how, params=params, grads=grads)
-    expect(got["grads"], grads, "the gradients after each step: a step leaves them as they are;", tol=0)
+    sent = packed(grads)
+    got = beside(_in_place, optimizer=optimizer, how=how, params=params, grads=sent)
+    given_grads = [history for history, _ in sent]
+    expect(got["grads"], given_grads, "the gradients after each step: a step leaves them as they are;", tol=0)
     want = walks(params, grads, directions, [how["lr"]] * steps, how.get("wd", 0.0))
     call = f"{described(optimizer, how)}, while each gradient tensor is filled anew"
     expect_walks(got["values"], want, params, grads, call)
@@ -322,7 +348,7 @@ def starts_fresh(beside, optimizer, how, second, directions, params, before, see
     """A second optimizer on the same parameters knows nothing of the first, and the other way round."""
     steps = before + together
     grads = gradients(params, steps, seed)
-    got = beside(_two, optimizer=optimizer, how=how, second=second, params=params, grads=grads, before=before)
+    got = beside(_two, optimizer=optimizer, how=how, second=second, params=params, grads=packed(grads), before=before)
     turns = [int(step >= before and (step - before) % 2 == 0) for step in range(steps)]
     want = []
     for j, p in enumerate(params):
@@ -404,7 +430,7 @@ def test_debias_of_a_constant(debias, value, beta, i, dtype):
 def test_sgd_step(sgd, beside, params, lr, steps, seed):
     """A step moves every parameter against its gradient, by the learning rate times the gradient."""
     grads, rates, how = gradients(params, steps, seed), [lr] * steps, {"lr": lr}
-    got = beside(_steps, optimizer="SGD", how=how, params=params, grads=grads, rates=rates)
+    got = beside(_steps, optimizer="SGD", how=how, params=params, grads=packed(grads), rates=rates)
     want = torch_walks(torch_sgd(lr), params, grads)
     expect_walks(got, want, params, grads, described("SGD", how))
 
@@ -442,12 +468,12 @@ def _own_parts(pieces, *, how, params, grads):
 
     params = [p.clone().requires_grad_() for p in params]
     opt, values = Signs(params, **how), []
-    for row in grads:
+    for row in _rows(grads):
         for p, grad in zip(params, row, strict=True):
             p.grad = grad.clone()
         opt.step()
         values.append([p.detach().clone() for p in params])
-    return values
+    return _histories(values)
 
 
 @given(params=parameters(), lr=numbers(0.1, 0.8), wd=numbers(0.2, 1), steps=st.integers(1, 5), seed=seeds())
@@ -458,7 +484,7 @@ def test_sgd_calls_its_parts(sgd, beside, params, lr, wd, steps, seed):
     Momentum, RMSProp and Adam inherit `step` and replace `opt_step` only.
     """
     grads = gradients(params, steps, seed)
-    got = beside(_own_parts, how={"lr": lr, "wd": wd}, params=params, grads=grads)
+    got = beside(_own_parts, how={"lr": lr, "wd": wd}, params=params, grads=packed(grads))
     want = []
     for j, p in enumerate(params):
         value, values = p.double(), []
@@ -476,7 +502,7 @@ def _counts(pieces, *, params, grads, lr):
     """`i` after every step."""
     params = [p.clone().requires_grad_() for p in params]
     opt, counts = pieces.SGD(params, lr), []
-    for row in grads:
+    for row in _rows(grads):
         for p, grad in zip(params, row, strict=True):
             p.grad = grad
         opt.step()
@@ -491,7 +517,7 @@ def test_sgd_counts(sgd, beside, count, steps, lr, seed):
     params = [normal((2,), seed)] * count
     grads = gradients(params, steps, seed)
     grads[-1] = [None] * count
-    got = beside(_counts, params=params, grads=grads, lr=lr)
+    got = beside(_counts, params=params, grads=packed(grads), lr=lr)
     expect(got, list(range(1, steps + 1)), f"opt.i after each of {steps} steps with {count} parameters")
 
 
@@ -534,7 +560,7 @@ def test_weight_decay_value(weight_decay, beside, params, lr, wd, steps, seed):
     grads = [[torch.zeros_like(p) for p in params]] * steps
     rates = [lr * (1, 0.5, 0.25)[step % 3] for step in range(steps)]
     how = {"lr": lr, "wd": wd}
-    got = beside(_steps, optimizer="SGD", how=how, params=params, grads=grads, rates=rates)
+    got = beside(_steps, optimizer="SGD", how=how, params=params, grads=packed(grads), rates=rates)
     call = f"{described('SGD', how)} with opt.lr set to {show(rates)}"
     expect_walks(got, walks(params, grads, sgd_directions, rates, wd), params, grads, call)
 
@@ -543,7 +569,7 @@ def test_weight_decay_value(weight_decay, beside, params, lr, wd, steps, seed):
 def test_weight_decay_equals_a_penalty(weight_decay, beside, params, lr, wd, steps, seed):
     """For plain SGD the decay equals the gradient of the penalty wd / 2 * ||p||², added to the loss."""
     grads, rates, how = gradients(params, steps, seed), [lr] * steps, {"lr": lr, "wd": wd}
-    got = beside(_steps, optimizer="SGD", how=how, params=params, grads=grads, rates=rates)
+    got = beside(_steps, optimizer="SGD", how=how, params=params, grads=packed(grads), rates=rates)
     want = torch_walks(torch_sgd(lr, wd), params, grads)
     expect_walks(got, want, params, grads, described("SGD", how))
 
@@ -557,13 +583,13 @@ def _signs(pieces, *, how, params, grads):
 
     params = [p.clone().requires_grad_() for p in params]
     opt, values, left = Signs(params, **how), [], []
-    for row in grads:
+    for row in _rows(grads):
         for p, grad in zip(params, row, strict=True):
             p.grad = grad.clone()
         opt.step()
         values.append([p.detach().clone() for p in params])
         left.append([torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in params])
-    return {"values": values, "grads": left}
+    return {"values": _histories(values), "grads": _histories(left)}
 
 
 @given(params=parameters(), lr=numbers(0.1, 1), wd=numbers(0.05, 0.9), steps=st.integers(1, 6), seed=seeds())
@@ -574,8 +600,10 @@ def test_weight_decay_is_decoupled(weight_decay, beside, params, lr, wd, steps, 
     With the penalty's wd * p added to the gradient, an optimizer that rescales gradients rescales the decay too.
     """
     grads, how = gradients(params, steps, seed), {"lr": lr, "wd": wd}
-    got = beside(_signs, how=how, params=params, grads=grads)
-    expect(got["grads"], grads, "the gradients after each step: a step leaves them as they are;", tol=0)
+    sent = packed(grads)
+    got = beside(_signs, how=how, params=params, grads=sent)
+    given_grads = [history for history, _ in sent]
+    expect(got["grads"], given_grads, "the gradients after each step: a step leaves them as they are;", tol=0)
     want = walks(params, grads, torch.sign, [lr] * steps, wd)
     call = f"a subclass of SGD (lr={lr:g}, wd={wd:g}) whose opt_step follows the sign of the gradient"
     expect_walks(got["values"], want, params, grads, call)
@@ -587,10 +615,9 @@ def test_weight_decay_is_off_by_default(weight_decay, beside, params, lr, explic
     """Without `wd`, or with 0.0, parameters whose gradient is zero keep their values exactly."""
     grads = [[torch.zeros_like(p) for p in params]] * 2
     how = {"lr": lr, "wd": 0.0} if explicit else {"lr": lr}
-    got = beside(_steps, optimizer="SGD", how=how, params=params, grads=grads, rates=[lr] * 2)
-    expect(
-        got, [params] * 2, f"the parameters after each step of {described('SGD', how)} with gradients of zero", tol=0
-    )
+    got = beside(_steps, optimizer="SGD", how=how, params=params, grads=packed(grads), rates=[lr] * 2)
+    want, call = [torch.stack([p] * 2) for p in params], described("SGD", how)
+    expect(got, want, f"the parameters after each step of {call} with gradients of zero", tol=0)
 
 
 @given(params=parameters(), lr=numbers(0.1, 1), wd=numbers(0.05, 0.9), steps=st.integers(1, 4), seed=seeds())
@@ -871,7 +898,7 @@ def test_adam_agrees_with_adamw(adam, beside, params, lr, wd, beta1, beta2, eps,
     """With the same settings the steps are those of torch.optim.AdamW."""
     how = {"lr": lr, "wd": wd, "beta1": beta1, "beta2": beta2, "eps": eps}
     grads, rates = gradients(params, steps, seed), [lr] * steps
-    got = beside(_steps, optimizer="Adam", how=how, params=params, grads=grads, rates=rates)
+    got = beside(_steps, optimizer="Adam", how=how, params=params, grads=packed(grads), rates=rates)
     want = torch_walks(torch_adamw(params, **how), params, grads)
     expect_walks(got, want, params, grads, described("Adam", how))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import time
@@ -55,27 +54,51 @@ class LayerNorm(nn.Module):
 
 
 def class_lines(root: Path, many: int) -> Iterator[str]:
-    """Grades `many` generated submissions of one unit with two workers; yields the findings as sentences."""
+    """Grades `many` generated submissions of one unit with two workers, then again with a kill -9 in the middle.
+
+    Yields the findings as sentences.
+    """
     with TemporaryDirectory() as folder:
-        home, handed_in, out = Path(folder, "course"), Path(folder, "handed_in"), Path(folder, "out")
+        home, handed_in = Path(folder, "course"), Path(folder, "handed_in")
         short_course(root, home)
         kinds = _hand_in(load(root), handed_in, many)
-        command = [*GOODINIT, "grade", str(handed_in), "--out", str(out)]
-        command += ["--jobs", str(JOBS), "--unit", UNIT, "--fast", "--seed", "1"]
-        start = time.perf_counter()
-        process = subprocess.Popen(command, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        peak = 0
-        while process.poll() is None:
-            peak = max(peak, memory(process.pid))
-            time.sleep(0.5)
-        seconds = time.perf_counter() - start
-        words = process.stderr.read().decode() if process.stderr else ""
-        records = [json.loads(path.read_text(encoding="utf-8")) for path in (out / "records").glob("*.json")]
+        whole, killed = Path(folder, "whole"), Path(folder, "killed")
+        seconds, peak, problem = _graded(home, handed_in, whole)
         counted = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(KINDS))
         yield f"{many} submissions of {UNIT} ({counted}), {JOBS} workers: {60 * many / seconds:.1f} a minute"
+        records = _records(whole)
         yield f"peak memory of the whole tree: {peak / 2**20:.0f} MB; records: {len(records)} of {many}"
-        if process.returncode not in (0, 1):
-            yield f"grading ended with status {process.returncode}: {words.strip()[-300:]}"
+        _graded(home, handed_in, killed, until=many // 2)
+        kept = _records(killed)
+        _, _, problem_then = _graded(home, handed_in, killed)
+        resumed = _records(killed)
+        same = sum(resumed.get(name) == record for name, record in records.items())
+        yield (
+            f"ended with kill -9 when there were {len(kept)} records, and started again: "
+            f"{same} of {many} records are byte for byte those of the undisturbed run"
+        )
+        yield from filter(None, (problem, problem_then))
+
+
+def _graded(home: Path, handed_in: Path, out: Path, until: int | None = None) -> tuple[float, int, str]:
+    """Seconds and peak memory of `goodinit grade`, and what it said if it failed; killed at `until` records."""
+    command = [*GOODINIT, "grade", str(handed_in), "--out", str(out)]
+    command += ["--jobs", str(JOBS), "--unit", UNIT, "--fast", "--seed", "1"]
+    start, peak = time.perf_counter(), 0
+    process = subprocess.Popen(command, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while process.poll() is None:
+        peak = max(peak, memory(process.pid))
+        if until is not None and len(_records(out)) >= until:
+            process.kill()
+        time.sleep(0.5)
+    seconds = time.perf_counter() - start
+    words = process.stderr.read().decode() if process.stderr else ""
+    failed = until is None and process.returncode not in (0, 1)
+    return seconds, peak, f"grading ended with status {process.returncode}: {words.strip()[-300:]}" if failed else ""
+
+
+def _records(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (out / "records").glob("*.json")}
 
 
 def short_course(root: Path, home: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from grading.verdict import Mismatch, expect, expect_statistic, rejects, show, unchanged
+from grading.verdict import Mismatch, expect, expect_statistic, refused, rejects, show, unchanged
 
 ONE = torch.tensor(1.0)
 
@@ -111,6 +111,11 @@ def test_a_statistic_is_allowed_its_sampling_error() -> None:
 def test_rejects_wants_the_error_it_names() -> None:
     with rejects(ValueError, "f(x)"):
         raise ValueError("x")
+    refused("ValueError", ValueError, "f(x)")
+    with pytest.raises(Mismatch, match="raised nothing, expected ValueError"):
+        refused(None, ValueError, "f(x)")
+    with pytest.raises(Mismatch, match="raised TypeError, expected ValueError"):
+        refused("TypeError", ValueError, "f(x)")
     with pytest.raises(Mismatch, match="raised nothing, expected ValueError"), rejects(ValueError, "f(x)"):
         pass
     with pytest.raises(Mismatch, match="raised RuntimeError, expected ValueError"), rejects(ValueError, "f(x)"):

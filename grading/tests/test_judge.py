@@ -234,6 +234,28 @@ def test_inputs_that_are_drawn_beforehand_give_the_same_verdicts(course: Course)
         assert (bug is None) == all(verdict.verdict == "passed" for verdict in one)
 
 
+def test_inputs_follow_from_the_seed_and_differ_from_each_other(course: Course) -> None:
+    reference = read_sources(course, ROOT / "solutions")
+    seed = fresh_seed()
+    one, again, other = [Judge(course, reference, reference, number) for number in (seed, seed, seed + 1)]
+    check = one.check_named("u1_statistics", "covariance_value")
+    drawn = [[found.choices for found in judge.drawn(check)] for judge in (one, again, other)]
+    assert drawn[0] == drawn[1], f"seed {seed}"
+    assert len(set(drawn[0])) == len(drawn[0]) == 25
+    # the simplest comes first, whatever the seed is
+    assert drawn[0][0] == drawn[2][0]
+    assert not set(drawn[0][1:]) & set(drawn[2][1:])
+
+
+def test_the_simplest_input_is_shown(course: Course, judge_text: Judging) -> None:
+    verdict = judge_text("def mean(t):\n    return t.mean() + (t.numel() > 3)\n", "mean", seed=fresh_seed())[
+        "mean_value"
+    ]
+    assert verdict.verdict == "wrong"
+    shown = next(line for line in verdict.details.splitlines() if line.startswith("with"))
+    assert shown.count(",") - shown.count("float64") == 3, f"seed {verdict.seed}: {shown}"
+
+
 def test_code_that_is_not_the_same_twice_is_wrong_and_not_the_kit(course: Course, tmp_path: Path) -> None:
     path = tmp_path / "handed_in.py"
     path.write_text("calls = 0\ndef mean(t):\n    global calls\n    calls += 1\n    return t.mean() + (calls == 5)\n")

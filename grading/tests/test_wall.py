@@ -217,6 +217,49 @@ def test_a_new_worker_takes_over(course: Course, subject: RemoteSubject) -> None
     assert torch.equal(subject.exercise(exercise)(eps=0.0)(torch.ones(3)), torch.ones(3))
 
 
+def _added(pieces: Any, *, x: torch.Tensor, eps: float) -> Any:
+    if eps < 0:
+        pieces.LayerNorm().fail("known")
+    return {"y": pieces.LayerNorm(eps=eps)(x), "drawn": torch.rand(2)}
+
+
+def test_questions_that_are_asked_at_once_are_answered_as_each_by_itself(
+    course: Course, subject: RemoteSubject
+) -> None:
+    exercise = course.exercises["layer_norm"]
+    values = [{"x": torch.randn(2, 3), "eps": eps} for eps in (0.5, -1.0, 2.0)]
+    answers = subject.ahead(exercise, [], [(_added, one) for one in values], 7)
+    for one, answer in zip(values, answers, strict=True):
+        subject.seed(7)
+        if one["eps"] < 0:
+            for ask in (answer, lambda one=one: subject.beside(exercise)(_added, **one)):
+                with pytest.raises(ValueError, match="as asked") as raised:
+                    ask()
+                assert subject.frames(raised.value)[-1].filename.endswith("specimen.py")
+        else:
+            got, alone = answer(), subject.beside(exercise)(_added, **one)
+            assert torch.equal(got["y"], alone["y"])
+            assert torch.equal(got["drawn"], alone["drawn"])
+
+
+def test_as_many_answers_as_questions_are_taken(course: Course, subject: RemoteSubject, layer: Any) -> None:
+    layer._worker.exchange = lambda *request, **fields: ({"answers": [{"value": None}] * 2}, None, None)
+    with pytest.raises(SubjectDied, match="as many answers as questions"):
+        subject.ahead(course.exercises["layer_norm"], [], [(_added, {"x": torch.ones(1), "eps": 1.0})], 7)
+
+
+def test_the_input_is_found_with_which_code_ends_its_process(course: Course, sandbox: Sandbox, tmp_path: Path) -> None:
+    text = (ROOT / "solutions/u7_normalization.py").read_text(encoding="utf-8")
+    where = "        dims = tuple(range(1, x.ndim))\n"
+    assert where in text
+    path = tmp_path / "u7_normalization.py"
+    path.write_text(text.replace(where, f"        if len(x) > 1:\n            __import__('os')._exit(0)\n{where}", 1))
+    found = verdicts(course, read_sources(course, tmp_path), "layer_norm", fresh_seed(), sandbox)["layer_norm_value"]
+    assert found.verdict == WRONG
+    assert "ended its process" in found.message
+    assert "with         x = tensor" in found.details
+
+
 def test_no_worker_is_left(course: Course, sandbox: Sandbox, tmp_path: Path) -> None:
     path = tmp_path / "specimen.py"
     path.write_text(SPECIMEN)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hypothesis.errors import FlakyFailure, HypothesisException
+from hypothesis.errors import FlakyFailure, HypothesisException, UnsatisfiedAssumption
 
 from grading.bugs import DIAGNOSIS_SECONDS, BankError, Diagnosis, Run, diagnose, load_bugs
 from grading.course import Course, Exercise
@@ -66,6 +66,10 @@ class _StubReached(BaseException):
 
     Not an Exception: Hypothesis would look for the simplest input on which a stub is a stub.
     """
+
+
+class _DiedAhead(Exception):
+    """Code has ended its process while many questions were asked at once; at which one, single runs find out."""
 
 
 class Blocked(Exception):
@@ -152,13 +156,19 @@ class Judge:
             error: BaseException | None = None
             with redirect_stdout(sink), redirect_stderr(sink):
                 try:
-                    fixtures = self.fixtures(check)
-                    with self.running(check):
-                        self.execute(check, fixtures)
+                    try:
+                        self._attempt(check, ahead=self.subject.answers_ahead)
+                    except _DiedAhead:
+                        self._attempt(check, ahead=False)
                 except (Exception, SystemExit, TimeExpired, SubjectDied, _StubReached) as raised:
                     error = raised
                 self.settle(check, error)
         return self.verdicts[check.name]
+
+    def _attempt(self, check: Check, *, ahead: bool) -> None:
+        fixtures = self.fixtures(check)
+        with self.running(check):
+            self.execute(check, fixtures, ahead=ahead)
 
     def drawn(self, check: Check) -> list[Input]:
         """The inputs of a drawn check, and what its body asks first with each of them.
@@ -234,8 +244,11 @@ class Judge:
             contexts.append(_recording(self._new_run(check, {})))
         return _Running(self.seed_of(check), self._seconds(check), slow=check.slow, contexts=contexts)
 
-    def execute(self, check: Check, fixtures: dict[str, Any]) -> None:
-        """Runs a check's body, on all of its inputs if it is a drawn one; where it fails, also on simpler inputs."""
+    def execute(self, check: Check, fixtures: dict[str, Any], *, ahead: bool = False) -> None:
+        """Runs a check's body, on all of its inputs if it is a drawn one; where it fails, also on simpler inputs.
+
+        `ahead` has the first questions of all runs asked at once.
+        """
         if not check.drawn:
             check.function(**fixtures)
             return
@@ -261,12 +274,14 @@ class Judge:
 
         inputs: Iterable[Input] = self.inputs.get(check.name) or draw(check, seed)
         answers: Iterator[Callable[[], Any]] | None = None
-        if self.subject.answers_ahead and "beside" in check.fixtures:
+        if ahead and "beside" in check.fixtures:
             known = inputs = self.inputs.get(check.name) or self._with_questions(check, inputs)
             answers = self._answers(check, [one.question for one in known], seed)
         for found in inputs:
             try:
                 run(found.given, next(answers) if answers else None)
+            except UnsatisfiedAssumption:
+                continue
             except Exception as failure:
                 simplify(check, found, run)
                 raise FlakyFailure("a check that failed has passed", [failure]) from None
@@ -274,15 +289,14 @@ class Judge:
     def _answers(
         self, check: Check, questions: Iterable[Question | None], seed: int
     ) -> Iterator[Callable[[], Any]] | None:
-        """What comes of the first question of each run, asked all at once; None where they are to be asked singly."""
+        """What comes of the first question of each run, asked all at once; None where a run asks something else."""
         exercise, asked = self.course.exercises[check.exercise], [one for one in questions if one]
         if len(asked) < len(list(questions)):
             return None
         try:
             return iter(self.subject.ahead(exercise, self._passed_prerequisites(exercise), asked, seed))
-        except SubjectDied:
-            # at which input is for the single runs to find out
-            return None
+        except SubjectDied as death:
+            raise _DiedAhead from death
 
     def _seconds(self, check: Check) -> float:
         limits = self.course.limits

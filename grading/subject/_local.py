@@ -14,6 +14,7 @@ from ._compose import Composition, borrowed
 from ._guard import TimeExpired, preserved_state, time_limit
 from ._package import Gone, Opened, Package, Parameter, Pieces
 from ._sources import Broken, Source, Sources
+from ._tensors import copied
 
 # a scenario, and the values that it is run with
 Question = tuple[Callable[..., Any], dict[str, Any]]
@@ -94,7 +95,8 @@ class Subject:
 
         def beside(scenario: Callable[..., Any], /, **values: Any) -> Any:
             """Runs `scenario(pieces, **values)` next to the code under test and returns the plain values it returns."""
-            return opening.beside(scenario, values)
+            # copies, also in this process: what the code does to them must not reach what a check expects
+            return opening.beside(scenario, copied(values))
 
         return beside
 

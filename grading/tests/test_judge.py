@@ -7,12 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from grading.bugs import load_bugs, with_bug
 from grading.course import Course, Limits
 from grading.judge import Judge, SuiteError, checks_of, fresh_seed
 from grading.subject import read_sources
-from grading.verdict import KIT_ERROR, Verdict
+from grading.verdict import KIT_ERROR, Verdict, expect
 from grading.verdict.render import render
 
 from .conftest import ROOT
@@ -254,6 +257,24 @@ def test_the_simplest_input_is_shown(course: Course, judge_text: Judging) -> Non
     assert verdict.verdict == "wrong"
     shown = next(line for line in verdict.details.splitlines() if line.startswith("with"))
     assert shown.count(",") - shown.count("float64") == 3, f"seed {verdict.seed}: {shown}"
+
+
+@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
+def test_a_check_may_leave_inputs_out(course: Course) -> None:
+    reference = read_sources(course, ROOT / "solutions")
+    judge = Judge(course, reference, reference, fresh_seed())
+    used: list[int] = []
+
+    @given(n=st.integers(0, 9))
+    def test_some(mean: Callable[[torch.Tensor], torch.Tensor], n: int) -> None:
+        """The mean of n ones is 1."""
+        assume(n > 4)
+        used.append(n)
+        expect(mean(torch.ones(n)), torch.tensor(1.0), "mean(t)")
+
+    ours = replace(judge.checks("mean")[0], name="some", function=test_some, fixtures=("mean",))
+    assert judge.run(ours).verdict == "passed", judge.verdicts["some"].message
+    assert set(used) == {5, 6, 7, 8, 9}
 
 
 def test_code_that_is_not_the_same_twice_is_wrong_and_not_the_kit(course: Course, tmp_path: Path) -> None:

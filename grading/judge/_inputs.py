@@ -16,7 +16,7 @@ import torch
 from hypothesis import HealthCheck, Phase
 from hypothesis.control import BuildContext
 from hypothesis.database import InMemoryExampleDatabase, choices_to_bytes
-from hypothesis.errors import StopTest, UnsatisfiedAssumption
+from hypothesis.errors import StopTest, Unsatisfiable, UnsatisfiedAssumption
 from hypothesis.internal.conjecture.choice import ChoiceTemplate
 from hypothesis.internal.conjecture.data import ConjectureData
 from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
@@ -95,7 +95,10 @@ def first_question(check: Check, given: dict[str, Any]) -> Question | None:
 
 
 def draw(check: Check, seed: int, count: int | None = None) -> Iterator[Input]:
-    """Draws as many different inputs as the check asks for, or `count`: the simplest first, the others at random."""
+    """Draws as many different inputs as the check asks for, or `count`: the simplest first, the others at random.
+
+    Raises `hypothesis.errors.Unsatisfiable` where there is none.
+    """
     function: Any = check.function
     count = count or function._hypothesis_internal_use_settings.max_examples
     random = Random(seed)
@@ -117,6 +120,8 @@ def draw(check: Check, seed: int, count: int | None = None) -> Iterator[Input]:
             continue
         seen.add(choices)
         yield Input(given, choices)
+    if not seen:
+        raise Unsatisfiable("no input could be drawn")
 
 
 def simplify(check: Check, found: Input, run: Callable[[dict[str, Any]], None]) -> None:

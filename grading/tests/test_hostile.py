@@ -410,9 +410,8 @@ FORGERIES = {
             __eq__ = lambda self, other: True
             __hash__ = None
         def mean(t):
-            builtins.isinstance = lambda one, kinds: False if kinds is torch.Tensor else real(one, kinds)
-            builtins.abs = builtins.len = lambda one: 0
-            builtins.all = builtins.any = lambda some: True
+            here = lambda: sys._getframe(2).f_code.co_filename.endswith("_expect.py")
+            builtins.isinstance = lambda one, kinds: real(one, kinds) and not (kinds is torch.Tensor and here())
             return t.new_tensor(13.0).as_subclass(Yes)
         """,
     "is a tensor that equals everything": """
@@ -440,14 +439,8 @@ FORGERIES = {
         """,
     "rewrites Hypothesis": """
         try:
-            import hypothesis.core as core
-            once = core.StateForActualGivenExecution.execute_once
-            def forgiving(*a, **k):
-                try:
-                    return once(*a, **k)
-                except AssertionError:
-                    return None
-            core.StateForActualGivenExecution.execute_once = forgiving
+            from hypothesis.internal.conjecture.data import ConjectureData
+            ConjectureData.draw = lambda self, strategy, *a, **k: torch.full((3,), 13.0)
         except ImportError:
             pass
         """,

@@ -30,7 +30,7 @@ demo: setup
 
 test: setup-dev lint
 	$(BIN)/goodinit build --check
-	$(BIN)/pytest --impl solutions --slow
+	$(BIN)/pytest --impl solutions --slow --numprocesses 2
 	$(BIN)/python -m grading.trust --quick
 	$(BIN)/pytest grading/tests --assert=rewrite -m 'not slow' --numprocesses 2
 

@@ -29,7 +29,7 @@ from ._checks import Check
 EXAMPLES = 25
 # how many inputs are tried for a simpler one on which a check fails: a count, for a seed must give the same one again
 SHRINK_RUNS = 100
-# how often an input is drawn in vain, for one that a filter refuses or that has come before, until no more is expected
+# how many inputs in a row that a filter refuses, or that have come before, tell that there are no others
 VAIN_DRAWS = 50
 
 # inputs follow from the seed alone: no database of earlier failures, no explicit deadline on noisy machines
@@ -118,6 +118,7 @@ def draw(check: Check, seed: int, count: int | None = None) -> Iterator[Input]:
         if choices in seen:
             vain += 1
             continue
+        vain = 0
         seen.add(choices)
         yield Input(given, choices)
     if not seen:

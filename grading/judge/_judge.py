@@ -180,10 +180,10 @@ class Judge:
     def _with_questions(self, check: Check, inputs: Iterable[Input]) -> list[Input]:
         if "beside" not in check.fixtures:
             return list(inputs)
-        asked = []
+        seed, asked = self.seed_of(check), []
         for one in inputs:
-            _seed_everything(self.seed_of(check))
-            asked.append(replace(one, question=first_question(check, one.given)))
+            _seed_everything(seed)
+            asked.append(one if one.question else replace(one, question=first_question(check, one.given)))
         return asked
 
     def passed(self, exercise: str) -> bool:
@@ -275,7 +275,7 @@ class Judge:
         inputs: Iterable[Input] = self.inputs.get(check.name) or draw(check, seed)
         answers: Iterator[Callable[[], Any]] | None = None
         if ahead and "beside" in check.fixtures:
-            known = inputs = self.inputs.get(check.name) or self._with_questions(check, inputs)
+            inputs = known = self._with_questions(check, inputs)
             answers = self._answers(check, [one.question for one in known], seed)
         for found in inputs:
             try:
@@ -286,12 +286,10 @@ class Judge:
                 simplify(check, found, run)
                 raise FlakyFailure("a check that failed has passed", [failure]) from None
 
-    def _answers(
-        self, check: Check, questions: Iterable[Question | None], seed: int
-    ) -> Iterator[Callable[[], Any]] | None:
+    def _answers(self, check: Check, questions: list[Question | None], seed: int) -> Iterator[Callable[[], Any]] | None:
         """What comes of the first question of each run, asked all at once; None where a run asks something else."""
         exercise, asked = self.course.exercises[check.exercise], [one for one in questions if one]
-        if len(asked) < len(list(questions)):
+        if len(asked) < len(questions):
             return None
         try:
             return iter(self.subject.ahead(exercise, self._passed_prerequisites(exercise), asked, seed))

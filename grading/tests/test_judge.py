@@ -274,7 +274,8 @@ def test_a_check_may_leave_inputs_out(course: Course) -> None:
 
     ours = replace(judge.checks("mean")[0], name="some", function=test_some, fixtures=("mean",))
     assert judge.run(ours).verdict == "passed", judge.verdicts["some"].message
-    assert set(used) == {5, 6, 7, 8, 9}
+    assert used
+    assert min(used) > 4
 
 
 def test_code_that_is_not_the_same_twice_is_wrong_and_not_the_kit(course: Course, tmp_path: Path) -> None:

@@ -56,6 +56,16 @@ class Check:
         return strategies
 
     @property
+    def examples(self) -> list[dict[str, Any]]:
+        """The inputs that a drawn check is given by `hypothesis.example`, by name."""
+        names = [name for name in inspect.signature(self.inner).parameters if name in self.strategies]
+        written = reversed(getattr(self.function, "hypothesis_explicit_examples", []))
+        return [
+            dict(zip(names[-len(one.args) :], one.args, strict=True)) if one.args else dict(one.kwargs)
+            for one in written
+        ]
+
+    @property
     def inner(self) -> Callable[..., None]:
         """The function that takes the drawn values, without Hypothesis around it."""
         function: Any = self.function

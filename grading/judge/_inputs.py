@@ -64,10 +64,10 @@ AVAILABLE_PROVIDERS["hypothesis"] = _FromTheSeedAlone
 
 @dataclass(frozen=True)
 class Input:
-    """The values that one run of a check is given, by name, and the choices that its strategies made for them."""
+    """The values that one run of a check is given, by name, and the choices by which its strategies made them, if any."""
 
     given: dict[str, Any]
-    choices: tuple[Any, ...]
+    choices: tuple[Any, ...] | None
     # what the check's body asks first
     question: Question | None = None
 
@@ -95,12 +95,14 @@ def first_question(check: Check, given: dict[str, Any]) -> Question | None:
 
 
 def draw(check: Check, seed: int, count: int | None = None) -> Iterator[Input]:
-    """Draws as many different inputs as the check asks for, or `count`: the simplest first, the others at random.
+    """The inputs that a check names, then as many different ones as it asks for: the simplest, the others at random.
 
-    Raises `hypothesis.errors.Unsatisfiable` where there is none.
+    With `count` as many, and none that is named. Raises `hypothesis.errors.Unsatisfiable` where there is none.
     """
     function: Any = check.function
-    count = count or function._hypothesis_internal_use_settings.max_examples
+    if count is None:
+        yield from (Input(given, None) for given in check.examples)
+        count = function._hypothesis_internal_use_settings.max_examples
     random = Random(seed)
     prefix: tuple[Any, ...] = (ChoiceTemplate("simplest", count=None),)
     seen: set[tuple[Any, ...]] = set()
@@ -132,7 +134,7 @@ def simplify(check: Check, found: Input, run: Callable[[dict[str, Any]], None]) 
     `hypothesis.errors.FlakyFailure` where it does not on a simpler one.
     """
     function: Any = check.function
-    if Phase.shrink not in function._hypothesis_internal_use_settings.phases:
+    if found.choices is None or Phase.shrink not in function._hypothesis_internal_use_settings.phases:
         run(found.given)
         return
     shrinking = _Shrinking()

@@ -64,7 +64,7 @@ AVAILABLE_PROVIDERS["hypothesis"] = _FromTheSeedAlone
 
 @dataclass(frozen=True)
 class Input:
-    """The values that one run of a check is given, by name, and the choices by which its strategies made them, if any."""
+    """The values that one run of a check is given, by name, and the choices by which strategies made them, if any."""
 
     given: dict[str, Any]
     choices: tuple[Any, ...] | None

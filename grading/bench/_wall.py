@@ -34,7 +34,9 @@ def wall_rows(root: Path, runs: int) -> list[Row]:
             there = [_submission(course, reference, unit, seed, sandbox) for seed in range(runs + 1)][1:]
             judge = Judge(course, reference, reference, CLASS_SEED)
             checks = [check for exercise in course.by_unit[unit].exercises for check in judge.checks(exercise.id)]
-            inputs = {check.name: judge.drawn(check) for check in checks if check.drawn and not check.slow}
+            inputs = {
+                check.name: judge.drawn(check, questions=True) for check in checks if check.drawn and not check.slow
+            }
             many = [_submission(course, reference, unit, CLASS_SEED, sandbox, inputs) for _ in range(runs + 1)][1:]
             rows.append((f"{unit}, all checks, in this process, CPU", here, ""))
             for what, seconds in (("one submission", there), ("one of a class", many)):

@@ -99,7 +99,7 @@ class Bench:
         """The inputs of all checks, which are the same for all submissions with this seed: drawn once, not by each."""
         judge = Judge(self.course, self.reference, self.reference, seed, hidden=self.hidden)
         checks = [check for exercise in self.exercises for check in self._checks(exercise, judge)]
-        return {check.name: judge.drawn(check) for check in checks if check.drawn}
+        return {check.name: judge.drawn(check, questions=True) for check in checks if check.drawn}
 
     def judge(self, path: Path, seed: int, connection: Connection) -> dict[str, Any]:
         """The plain findings on one submission; says when it has been read, which has a deadline of its own."""

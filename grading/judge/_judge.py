@@ -170,12 +170,13 @@ class Judge:
         with self.running(check):
             self.execute(check, fixtures, ahead=ahead)
 
-    def drawn(self, check: Check) -> list[Input]:
-        """The inputs of a drawn check, and what its body asks first with each of them.
+    def drawn(self, check: Check, *, questions: bool = False) -> list[Input]:
+        """The inputs of a drawn check, on request with what its body asks first with each of them.
 
         Both follow from the seed alone, and are the same for whatever is judged.
         """
-        return self._with_questions(check, draw(check, self.seed_of(check)))
+        inputs = draw(check, self.seed_of(check))
+        return self._with_questions(check, inputs) if questions else list(inputs)
 
     def _with_questions(self, check: Check, inputs: Iterable[Input]) -> list[Input]:
         if "beside" not in check.fixtures:

@@ -14,12 +14,13 @@ BEYOND, HEAVIER = math.erfc(3 / math.sqrt(2)), 4.0
 
 @dataclass(frozen=True)
 class Sampled:
-    """What some draws of one check on the reference showed.
+    """What some runs of one check on the reference showed.
 
     `draws` counts runs of the check's body, `comparisons` the statistics compared in them, `squares` is the sum of
     their squared errors in units of the standard error, and `beyond` counts those off by more than three.
     """
 
+    runs: int
     draws: int
     comparisons: int
     alarms: int
@@ -30,10 +31,11 @@ class Sampled:
     @classmethod
     def of(cls, draws: int, alarms: int, errors: list[float]) -> Sampled:
         far = [abs(error) for error in errors]
-        return cls(draws, len(far), alarms, sum(e * e for e in far), sum(e > 3 for e in far), max(far, default=0.0))
+        return cls(1, draws, len(far), alarms, sum(e * e for e in far), sum(e > 3 for e in far), max(far, default=0.0))
 
     def __add__(self, other: Sampled) -> Sampled:
         return Sampled(
+            self.runs + other.runs,
             self.draws + other.draws,
             self.comparisons + other.comparisons,
             self.alarms + other.alarms,
@@ -57,7 +59,9 @@ class Sampled:
         """Why the stated rate cannot be right, in a few words; empty where the draws bear it out."""
         if self.alarms:
             return f"{self.alarms} false alarms in {self.draws} draws"
-        if self.spread > 1.1:
+        # the inputs of a run share what torch's own generator gives, so that only runs count as independent
+        independent = max(self.runs * self.comparisons / max(self.draws, 1), 1)
+        if self.spread > 1.1 + 5 / math.sqrt(2 * independent):
             return f"errors spread {self.spread:.2f} times as far as the standard error says"
         # the expected count, and five of its own standard deviations for chance
         expected = HEAVIER * BEYOND * self.comparisons

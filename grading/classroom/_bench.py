@@ -21,19 +21,22 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import torch
+from grading.startup import importing
 
-# before the first operation: a child of a process whose thread pool has run hangs in its first parallel operation
-torch.set_num_threads(1)
+with importing():
+    import torch
 
-from grading.course import CellLimits, Course, Exercise, load  # noqa: E402
-from grading.data import DataError, garments  # noqa: E402
-from grading.judge import Input, Judge, SuiteError, load_suite  # noqa: E402
-from grading.sandbox import CellSandbox, RemoteSubject, Sandbox, SandboxError, run_cells  # noqa: E402
-from grading.subject import Broken, Composition, Source, Sources, read_sources, review  # noqa: E402
-from grading.verdict import PASSED, clean  # noqa: E402
+    # before the first operation: a child of a process whose thread pool has run hangs in its first parallel operation
+    torch.set_num_threads(1)
 
-from ._shown import code_cells, readable  # noqa: E402
+    from grading.course import CellLimits, Course, Exercise, load
+    from grading.data import DataError, garments
+    from grading.judge import Input, Judge, SuiteError, load_suite
+    from grading.sandbox import CellSandbox, RemoteSubject, Sandbox, SandboxError, run_cells
+    from grading.subject import Broken, Composition, Source, Sources, read_sources, review
+    from grading.verdict import PASSED, clean
+
+    from ._shown import code_cells, readable
 
 PR_SET_PDEATHSIG = 1
 DIAGNOSIS_SECONDS = 60.0

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from grading.course import Course, CourseError, did_you_mean, find_root, load
+from grading.startup import importing
 
 USAGE_ERROR = 2
 
@@ -190,13 +191,15 @@ def _similar(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_check(course: Course, args: argparse.Namespace) -> int:
-    from ._check import check
+    with importing():
+        from ._check import check
 
     return check(course, args)
 
 
 def _run_status(course: Course, args: argparse.Namespace) -> int:
-    from ._check import status
+    with importing():
+        from ._check import status
 
     return status(course, args)
 
@@ -220,13 +223,15 @@ def _run_reset(course: Course, args: argparse.Namespace) -> int:
 
 
 def _run_build(course: Course, args: argparse.Namespace) -> int:
-    from ._build import build
+    with importing():
+        from ._build import build
 
     return build(course, args)
 
 
 def _run_train(course: Course, args: argparse.Namespace) -> int:
-    from ._train import run
+    with importing():
+        from ._train import run
 
     return run(course, args)
 

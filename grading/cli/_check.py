@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -46,8 +45,6 @@ def status(course: Course, args: argparse.Namespace) -> int:
 @contextmanager
 def judging(course: Course, args: argparse.Namespace) -> Iterator[Judge]:
     """A judge of the implementation that `--impl` names, with the seed that `--seed` gives."""
-    # the hundred thousands of objects that torch is made of need not be looked through again, nor one by one at the end
-    gc.freeze()
     sources = read_sources(course, impl_path(course, args.impl))
     reference = read_sources(course, course.root / "solutions")
     with _place(course, sources, reference, sandbox=getattr(args, "sandbox", False)) as subject:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -10,11 +9,14 @@ from typing import Any
 
 import pytest
 
-from grading.course import Course, CourseError, Exercise, hints_given, load
-from grading.judge import FIXTURES, Check, Judge, SuiteError, fresh_seed
-from grading.subject import ImplError, read_sources
-from grading.verdict import BLOCKED, NOT_STARTED, PASSED, Verdict
-from grading.verdict.render import render, summary
+from grading.startup import importing
+
+with importing():
+    from grading.course import Course, CourseError, Exercise, hints_given, load
+    from grading.judge import FIXTURES, Check, Judge, SuiteError, fresh_seed
+    from grading.subject import ImplError, read_sources
+    from grading.verdict import BLOCKED, NOT_STARTED, PASSED, Verdict
+    from grading.verdict.render import render, summary
 
 KEY = "goodinit"
 STASH = pytest.StashKey["Session"]()
@@ -57,8 +59,6 @@ def pytest_configure(config: pytest.Config) -> None:
             read_sources(course, session.impl)
         except ImplError as error:
             raise pytest.UsageError(str(error)) from None
-    # the hundred thousands of objects that torch is made of need not be looked through again, nor one by one at the end
-    gc.freeze()
     config.stash[STASH] = session
     config.pluginmanager.register(_fixtures(course), "goodinit-fixtures")
     config.pluginmanager.register(session, "goodinit-session")

@@ -7,16 +7,18 @@ interpreter takes seconds.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
-import matplotlib.pyplot
-import torch
+from grading.startup import importing
+
+with importing():
+    import matplotlib
+    import matplotlib.pyplot
+    import torch
 
 # before the first operation: a child of a process whose thread pool has run hangs in its first parallel operation
 torch.set_num_threads(1)
@@ -34,10 +36,9 @@ EXIT_REFUSED, EXIT_ENDED = 97, 99
 
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
-    warm()
-    gc.collect()
-    # objects that exist now are never collected, so that children do not copy their pages by looking at them
-    gc.freeze()
+    # what exists now is never looked through again, so that children do not copy its pages
+    with importing():
+        warm()
     readable = _confine.readable_paths()
     cells: Cells | None = None
     control.send(READY)
@@ -85,13 +86,12 @@ def warm() -> None:
 def _prepared() -> tuple[Cells | None, str]:
     """A shell for the cells of notebooks, or why there is none."""
     try:
-        from ._cells import Cells
+        with importing():
+            from ._cells import Cells
 
-        cells = Cells()
+            cells = Cells()
     except Exception as error:
         return None, f"{type(error).__name__}: {error}"
-    gc.collect()
-    gc.freeze()
     return cells, ""
 
 

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -67,7 +68,7 @@ def diagnose(
         if time.process_time() > deadline:
             # the bugs that are left might match as well
             return None
-        subject = Subject(course, with_bug(course, reference, bug, prove=False))
+        subject = Subject(course, _bugged(course, reference, bug))
         try:
             if all(_alike(run, replay(subject, run.drawn)) for run in (failed, *runs[:-1])):
                 found.append(bug)
@@ -76,6 +77,12 @@ def diagnose(
         if len(found) > 1:
             return None
     return Diagnosis(found[0], _sentence(found[0])) if found else None
+
+
+# the bugs of an exercise are tried for every check of it that fails
+@lru_cache(256)
+def _bugged(course: Course, reference: Sources, bug: Bug) -> Sources:
+    return with_bug(course, reference, bug, prove=False)
 
 
 def _sentence(bug: Bug) -> str:

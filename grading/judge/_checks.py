@@ -56,6 +56,13 @@ class Check:
         return strategies
 
     @property
+    def count(self) -> int:
+        """How many inputs a drawn check asks for, beside those that it names."""
+        function: Any = self.function
+        count: int = function._hypothesis_internal_use_settings.max_examples
+        return count
+
+    @property
     def examples(self) -> list[dict[str, Any]]:
         """The inputs that a drawn check is given by `hypothesis.example`, by name."""
         names = [name for name in inspect.signature(self.inner).parameters if name in self.strategies]

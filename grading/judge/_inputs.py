@@ -102,7 +102,7 @@ def draw(check: Check, seed: int, count: int | None = None) -> Iterator[Input]:
     function: Any = check.function
     if count is None:
         yield from (Input(given, None) for given in check.examples)
-        count = function._hypothesis_internal_use_settings.max_examples
+        count = check.count
     random = Random(seed)
     prefix: tuple[Any, ...] = (ChoiceTemplate("simplest", count=None),)
     seen: set[tuple[Any, ...]] = set()

@@ -114,7 +114,7 @@ class Judge:
         self.garments = garments
         self.seconds = seconds
         self.hints = hints or {}
-        self.inputs = inputs or {}
+        self.inputs = {} if inputs is None else inputs
         self.hidden = hidden
         self.diagnosis_seconds = diagnosis_seconds
         self.verdicts: dict[str, Verdict] = {}
@@ -443,6 +443,11 @@ class Judge:
 
     def replay(self, check: Check, subject: Subject, drawn: dict[str, Any]) -> None:
         """Runs a check's body once, on inputs that are known, against any Subject."""
+        with preserved_state():
+            self._replay(check, subject, drawn)
+
+    def _replay(self, check: Check, subject: Subject, drawn: dict[str, Any]) -> None:
+        """The same for code of ours, many times in a row: what it may change is put back after the last."""
         exercise = self.course.exercises[check.exercise]
         fixtures: dict[str, Any] = {}
         for name in check.fixtures:
@@ -453,11 +458,8 @@ class Judge:
             else:
                 fixtures[name] = self._garments(check)
         sink = _Sink()
-        with (
-            redirect_stdout(sink),
-            redirect_stderr(sink),
-            _Running(self.seed_of(check), self._seconds(check), slow=check.slow),
-        ):
+        with redirect_stdout(sink), redirect_stderr(sink), time_limit(self._seconds(check)):
+            _begin(self.seed_of(check), slow=check.slow)
             check.inner(**fixtures, **copied(drawn))
 
     def _diagnosis(self, check: Check) -> Diagnosis | None:
@@ -469,11 +471,11 @@ class Judge:
         def again(subject: Subject, drawn: dict[str, Any]) -> Run:
             run = Run(drawn)
             with suppress(Exception, SystemExit, TimeExpired, _StubReached), _recording(run):
-                self.replay(check, subject, drawn)
+                self._replay(check, subject, drawn)
             return run
 
         # a damaged bank must not cost a student the verdict; the proofs of the bank find it
-        with suppress(BankError):
+        with suppress(BankError), preserved_state():
             bugs = load_bugs(self.course)[check.exercise]
             evidence = [*(self._more_runs(check) if check.drawn else ()), failed]
             return diagnose(self.course, self.reference.sources, bugs, evidence, again, self.diagnosis_seconds)
@@ -525,9 +527,7 @@ class _Running:
     def __init__(
         self, seed: int, seconds: float, *, slow: bool, contexts: Iterable[AbstractContextManager[None]] = ()
     ) -> None:
-        self.seed = seed
-        # on the small tensors of a check, handing work to other threads costs more than the work
-        self.single_thread = not slow
+        self.seed, self.slow = seed, slow
         self.contexts = [preserved_state(), time_limit(seconds), *contexts]
 
     def __enter__(self) -> None:
@@ -535,13 +535,19 @@ class _Running:
         with ExitStack() as stack:
             for context in self.contexts:
                 stack.enter_context(context)
-            _seed_everything(self.seed)
-            if self.single_thread:
-                torch.set_num_threads(1)
+            _begin(self.seed, slow=self.slow)
             self.stack = stack.pop_all()
 
     def __exit__(self, *error: Any) -> None:
         self.stack.__exit__(*error)
+
+
+def _begin(seed: int, *, slow: bool) -> None:
+    """Makes ready for a run of a check's body."""
+    _seed_everything(seed)
+    # on the small tensors of a check, handing work to other threads costs more than the work
+    if not slow:
+        torch.set_num_threads(1)
 
 
 def _evidence(error: Mismatch) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import CodeType
 
 from grading.course import Course, Exercise
@@ -115,7 +115,13 @@ class Composition:
 
 
 def _compiled(tree: ast.Module, source: Source) -> CodeType:
-    code: CodeType = compile(tree, str(source.path), "exec", dont_inherit=True)
+    return _code(tree, str(source.path))
+
+
+# each bug that a diagnosis tries is loaded anew for every check that fails
+@lru_cache(256)
+def _code(tree: ast.Module, path: str) -> CodeType:
+    code: CodeType = compile(tree, path, "exec", dont_inherit=True)
     return code
 
 

@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import is_
 from types import CodeType, FrameType
 from typing import Any
 
@@ -186,7 +187,9 @@ def preserved_state() -> Iterator[None]:
 
 def _restore(space: Any, before: dict[str, Any]) -> None:
     now = vars(space)
-    # most checks change nothing, and comparing the sizes and identities is cheap
+    # most checks change nothing, and to see that names and values are the same objects in the same order is cheap
+    if len(now) == len(before) and all(map(is_, now, before)) and all(map(is_, now.values(), before.values())):
+        return
     changed = [name for name, value in before.items() if name not in now or now[name] is not value]
     for name in changed:
         setattr(space, name, before[name])

@@ -54,16 +54,16 @@ class Package(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def loaded(self) -> list[ModuleType]:
         """The modules that have been imported so far."""
-        prefix = f"{self.name}."
-        return [module for name, module in sys.modules.items() if name.startswith(prefix)]
+        names = (f"{self.name}.{module}" for module in self.modules.names)
+        return [sys.modules[name] for name in names if name in sys.modules]
 
     def forget(self, module: str) -> None:
         sys.modules.pop(f"{self.name}.{module}", None)
 
     def close(self) -> None:
         sys.meta_path.remove(self)
-        for name in [name for name in sys.modules if name == self.name or name.startswith(self.name + ".")]:
-            del sys.modules[name]
+        for name in (self.name, *(f"{self.name}.{module}" for module in self.modules.names)):
+            sys.modules.pop(name, None)
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
         package, _, module = fullname.rpartition(".")

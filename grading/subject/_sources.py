@@ -63,7 +63,7 @@ class Source:
         return any(name in self.definitions for name in exercise.names)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sources:
     """A submission: a module per unit, or one loose file that may define exercises of any unit."""
 

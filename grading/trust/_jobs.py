@@ -22,7 +22,7 @@ from hypothesis import Phase
 
 from grading.bugs import DIAGNOSIS_SECONDS, Bug, Variant, load_bugs, with_bug
 from grading.course import Course, load
-from grading.judge import PROFILE, Check, Input, Judge, load_suite
+from grading.judge import EXAMPLES, PROFILE, Check, Input, Judge, load_suite
 from grading.sandbox import RemoteSubject, Sandbox
 from grading.subject import Sources, TimeExpired, read_sources
 from grading.verdict import PASSED, STANDARD_ERRORS, WRONG, Verdict, measuring, sampling
@@ -31,7 +31,8 @@ from ._liveness import WAYS, argument_names, with_perturbed_argument
 from ._mutants import mutated
 from ._statistics import Sampled, catches, sample
 
-EXAMPLES = 25
+# with so many seeds a right answer is judged by the checks that draw few inputs, for they are costly
+COSTLY_SEEDS = 2
 # by how many tolerances a changed argument must throw some check off
 LIVE, LIVE_STATISTIC = 100.0, 4.0
 # in how many runs a check may miss a bug for want of an input that shows it
@@ -70,14 +71,12 @@ class _Worker:
         atexit.register(found.close)
         return found
 
-    @lru_cache(4)  # noqa: B019
-    def inputs(self, exercise: str, seed: int) -> dict[str, list[Input]]:
-        """What is drawn with a seed for the checks of an exercise; several right answers in a row are given it."""
+    @lru_cache(400)  # noqa: B019
+    def inputs(self, check: Check, seed: int) -> list[Input]:
+        """What is drawn for a check with a seed: the same for all answers that are judged with it."""
         judge = Judge(self.course, self.reference, self.reference, seed)
         try:
-            return {
-                check.name: judge.drawn(check) for check in judge.checks(exercise) if check.drawn and not check.slow
-            }
+            return judge.drawn(check) if check.drawn else []
         finally:
             judge.close()
 
@@ -85,28 +84,32 @@ class _Worker:
 _worker: _Worker | None = None
 
 
-def run_jobs(
-    root: Path, jobs: Iterable[Job], *, processes: int | None = None, examples: int = EXAMPLES
-) -> Iterator[Finding]:
-    """Carries out `jobs` side by side and yields their findings in order.
+class Pool:
+    """Processes that carry out jobs side by side, one per core unless said."""
 
-    `examples` is how many inputs Hypothesis draws for each check that does not say otherwise.
-    """
-    pool = ProcessPoolExecutor(
-        processes or os.cpu_count(), get_context("spawn"), initializer=_start, initargs=(root, examples)
-    )
-    with pool:
-        yield from pool.map(_carry_out, jobs, chunksize=4)
+    def __init__(self, root: Path, processes: int | None = None) -> None:
+        self._pool = ProcessPoolExecutor(
+            processes or os.cpu_count(), get_context("spawn"), initializer=_start, initargs=(root,)
+        )
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Finding]:
+        """Yields the findings of `jobs` in their order."""
+        return self._pool.map(_carry_out, jobs)
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
 
 
-def _start(root: Path, examples: int) -> None:
+def _start(root: Path) -> None:
     global _worker
     torch.set_num_threads(1)
     # whether a bug is caught and named does not wait for the simplest input that shows it
     hypothesis.settings.register_profile(
         "trust",
         hypothesis.settings.get_profile(PROFILE),
-        max_examples=examples,
         phases=(Phase.explicit, Phase.generate),
     )
     hypothesis.settings.load_profile("trust")
@@ -139,9 +142,13 @@ def _run_checks(
     *,
     wall: bool = False,
     diagnosis: bool = True,
-    inputs: dict[str, list[Input]] | None = None,
+    costly: bool = True,
 ) -> Iterator[Verdict]:
-    """The verdicts of an exercise's checks, or of those named, one by one as they come."""
+    """The verdicts of an exercise's checks, or of those named, one by one as they come.
+
+    Without `costly` only of those that draw as many inputs as is usual.
+    """
+    inputs: dict[str, list[Input]] = {}
     subject = RemoteSubject(worker.course, sources, worker.reference, worker.sandbox) if wall else None
     judge = Judge(
         worker.course,
@@ -154,10 +161,16 @@ def _run_checks(
     )
     try:
         for check in judge.checks(exercise):
-            if not check.slow and (not checks or check.name in checks):
-                yield judge.run(check)
+            if check.slow or (checks and check.name not in checks) or not (costly or _usual(check)):
+                continue
+            inputs[check.name] = worker.inputs(check, seed)
+            yield judge.run(check)
     finally:
         judge.close()
+
+
+def _usual(check: Check) -> bool:
+    return check.drawn and check.count >= EXAMPLES
 
 
 def _verdicts(
@@ -210,8 +223,9 @@ def _handed_in(worker: _Worker, job: Job) -> Iterator[Sources]:
 def _variant(worker: _Worker, job: Job) -> Finding:
     """A right answer written differently passes every check, with every seed."""
     with _handed_in(worker, job) as sources:
-        for seed in range(job.seed, job.seed + job.seeds):
-            for verdict in _run_checks(worker, sources, job.exercise, seed, inputs=worker.inputs(job.exercise, seed)):
+        for number in range(job.seeds):
+            seed = job.seed + number
+            for verdict in _run_checks(worker, sources, job.exercise, seed, costly=number < COSTLY_SEEDS):
                 if verdict.verdict != PASSED:
                     note = f"{verdict.check}, seed {seed}: {verdict.message} {verdict.details}"
                     return Finding(job, False, note)
@@ -278,9 +292,12 @@ def _power(worker: _Worker, job: Job) -> Finding:
     sources = with_bug(worker.course, worker.reference, bug)
     seen = []
     for seed in range(job.seed, job.seed + job.seeds):
-        judge = Judge(worker.course, sources, worker.reference, seed)
+        inputs: dict[str, list[Input]] = {}
+        judge = Judge(worker.course, sources, worker.reference, seed, inputs=inputs)
         try:
-            seen.append(catches(judge, judge.check_named(worker.course.unit_of(job.exercise).id, check_name)))
+            check = judge.check_named(worker.course.unit_of(job.exercise).id, check_name)
+            inputs[check_name] = worker.inputs(check, seed)
+            seen.append(catches(judge, check))
         finally:
             judge.close()
     power = sum(caught for caught, _ in seen) / len(seen)
@@ -298,7 +315,7 @@ def _chance(worker: _Worker, job: Job) -> Finding:
         try:
             for check in judge.checks(job.exercise):
                 if check.name in bug.caught_by:
-                    inputs = worker.inputs(job.exercise, seed).get(check.name, [])
+                    inputs = worker.inputs(check, seed)
                     drawn[check.name] += len(inputs)
                     shown[check.name] += sum(_fails(judge, check, one.given) for one in inputs)
         finally:
@@ -352,4 +369,4 @@ PROOFS: dict[str, Callable[[_Worker, Job], Finding]] = {
     "chance": _chance,
 }
 
-__all__ = ["Finding", "Job", "argument_names", "run_jobs"]
+__all__ = ["Finding", "Job", "Pool", "argument_names"]

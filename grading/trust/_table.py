@@ -22,13 +22,13 @@ from grading.judge import checks_of, fresh_seed, load_suite
 from grading.subject import Sources, read_sources
 
 from ._equivalent import EQUIVALENT, UNSEEN
-from ._jobs import EXAMPLES, Finding, Job, run_jobs
+from ._jobs import Finding, Job, Pool
 from ._liveness import argument_names
 from ._mutants import mutants
 from ._statistics import Sampled
 
-# every input is drawn 200 times; checks that are costly draw fewer for each seed
-VARIANT_SEEDS, VARIANT_EXAMPLES = 2, 100
+# times 25 inputs of each check are 200 draws
+VARIANT_SEEDS = 8
 REWRITTEN_SAMPLE = 2
 POWER_SEEDS, RUNS_AT_ONCE = 20, 50
 CHANCE_SEEDS = 6
@@ -59,21 +59,22 @@ def trust(argv: list[str] | None = None) -> int:
         parser.error(f"there is no exercise {unknown[0]!r}")
     seed = fresh_seed() if args.seed is None else args.seed
     print(f"seed {seed}", flush=True)
-    proofs = Proofs(course, read_sources(course, course.root / "solutions"), args.only or list(course.exercises), seed)
-    tables = []
-    if args.parity:
-        proofs.compare()
-    elif args.chance:
-        proofs.weigh()
-    elif args.statistics:
-        proofs.sample(10_000)
-        tables.append(proofs.statistics_table())
-    else:
-        proofs.prove(quick=args.quick)
-        tables.append(proofs.table())
-        if not args.quick:
-            proofs.sample(1_000)
-            tables += [proofs.statistics_table(), proofs.arguments_table()]
+    reference, tables = read_sources(course, course.root / "solutions"), []
+    with Pool(course.root) as pool:
+        proofs = Proofs(course, reference, args.only or list(course.exercises), seed, pool)
+        if args.parity:
+            proofs.compare()
+        elif args.chance:
+            proofs.weigh()
+        elif args.statistics:
+            proofs.sample(10_000)
+            tables.append(proofs.statistics_table())
+        else:
+            proofs.prove(quick=args.quick)
+            tables.append(proofs.table())
+            if not args.quick:
+                proofs.sample(1_000)
+                tables += [proofs.statistics_table(), proofs.arguments_table()]
     for table in tables:
         Console(file=sys.stdout).print(table.for_terminal())
     findings = proofs.findings
@@ -115,8 +116,8 @@ class Rows:
 class Proofs:
     """The findings about some exercises, and the tables that they are published in."""
 
-    def __init__(self, course: Course, reference: Sources, names: list[str], seed: int) -> None:
-        self.course, self.reference, self.names, self.seed = course, reference, names, seed
+    def __init__(self, course: Course, reference: Sources, names: list[str], seed: int, pool: Pool) -> None:
+        self.course, self.reference, self.names, self.seed, self.pool = course, reference, names, seed, pool
         self.bugs = load_bugs(course)
         self.findings: list[Finding] = []
 
@@ -134,13 +135,11 @@ class Proofs:
         ]
         jobs += [Job("rewritten", answer.exercise, answer, self.seed) for answer in rewritten]
         if not quick:
-            jobs += [Job("variant", variant.exercise, variant, self.seed) for variant in variants]
+            jobs += [Job("variant", variant.exercise, variant, self.seed, VARIANT_SEEDS) for variant in variants]
             for name in self.names:
                 jobs += self._deep_jobs(name)
-        self._run(jobs, "proofs")
-        if not quick:
-            many = [Job("variant", one.exercise, one, self.seed + 1, VARIANT_SEEDS) for one in variants]
-            self._run(many, f"variants, {VARIANT_SEEDS * VARIANT_EXAMPLES} draws", examples=VARIANT_EXAMPLES)
+        # all of an exercise in a row, for they share what is drawn
+        self._run(sorted(jobs, key=lambda job: self.names.index(job.exercise)), "proofs")
 
     def _deep_jobs(self, name: str) -> Iterable[Job]:
         for argument in argument_names(self.course, self.reference, name):
@@ -195,8 +194,8 @@ class Proofs:
         self._run(jobs, f"statistics, {draws} draws")
         self._run(powers, "power")
 
-    def _run(self, jobs: list[Job], title: str, *, examples: int = EXAMPLES, keep: bool = True) -> list[Finding]:
-        results = run_jobs(self.course.root, jobs, examples=examples)
+    def _run(self, jobs: list[Job], title: str, *, keep: bool = True) -> list[Finding]:
+        results = self.pool.run(jobs)
         found = list(tqdm(results, total=len(jobs), desc=title, mininterval=0.2 if sys.stderr.isatty() else 20))
         if keep:
             self.findings += found

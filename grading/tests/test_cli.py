@@ -16,6 +16,7 @@ import pytest
 from grading.cli import main
 from grading.course import Course
 
+from . import warmed
 from .conftest import ROOT
 
 FIELDS = ["unit", "exercise", "check", "verdict", "message", "bug", "points", "max_points"]
@@ -199,18 +200,6 @@ def test_outside_a_course_the_installed_one_is_used(
     assert "passed" in say(capsys, "check", "mean", "--impl", "solutions", "--json")
 
 
-def shell(folder: Path, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "grading.cli", *args],
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
 def test_without_a_home_and_without_write_permission(checkout: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")}
     with tempfile.TemporaryDirectory() as open_to_all:
@@ -241,6 +230,6 @@ def test_a_reader_that_goes_away_is_no_error(checkout: Path) -> None:
 
 
 def test_colours_can_be_refused(checkout: Path) -> None:
-    done = shell(checkout, "check", "u1", NO_COLOR="1", COLUMNS="60")
+    done = warmed.run("grading.cli", checkout, "check", "u1", NO_COLOR="1", COLUMNS="60")
     assert "\x1b[" not in done.stdout
     assert max(len(line) for line in done.stdout.splitlines() if "Next:" not in line) <= 60

@@ -1,4 +1,4 @@
-"""pytest as a student meets it: run in a process of its own on a copy of the exercises, and read from its output."""
+"""pytest as a student meets it: run on a copy of the exercises, and read from its output."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from . import warmed
 from .conftest import ROOT
 
 
@@ -27,15 +28,11 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_pytest(folder: Path, *args: str, code: int | None = 0, **environment: str) -> str:
     """The output of one pytest run in `folder`."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *args],
-        cwd=folder,
-        env={**os.environ, "COLUMNS": "80", **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    words, environment = ("-p", "no:cacheprovider", *args), {"COLUMNS": "80", **environment}
+    return output_of(warmed.run("pytest", folder, *words, **environment), code)
+
+
+def output_of(done: subprocess.CompletedProcess[str], code: int | None) -> str:
     text = done.stdout + done.stderr
     assert "INTERNALERROR" not in text, text
     assert "Traceback" not in text, text
@@ -56,7 +53,18 @@ MEAN = 'raise NotImplementedError("mean: replace this line with your own")'
 
 
 def test_fresh_stubs_are_no_failure(checkout: Path) -> None:
-    text = run_pytest(checkout)
+    """In a process of its own from the start, as a student runs it."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        command,
+        cwd=checkout,
+        env={**os.environ, "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    text = output_of(done, 0)
     assert re.search(r"all 7 not started\s+0/9", text)
     assert re.search(r"0 of [\d.]+ points. Next: mean \(not started\), exercises/u1_statistics.py:\d+", text)
     assert re.search(r"\d+ not started in", text)

@@ -2,7 +2,9 @@
 # also those with real kernels, servers, clusters and a browser; all set up what they need in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-compile --constraint .ci/constraints.txt
+# what pip would do on one core alone; a template that is no Python, as some packages have, is no failure
+COMPILE := $(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 # a copy of the four IDX files beside the checkout is used where there is one
 FASHION_MNIST_DIR ?= $(wildcard ../shared/fashion-mnist)
 ifneq ($(FASHION_MNIST_DIR),)
@@ -18,11 +20,13 @@ setup-dev: .venv/.dev
 	$(PYTHON) -m venv .venv
 
 .venv/.student: .venv/bin/python pyproject.toml .ci/constraints.txt
-	$(PIP) install --constraint .ci/constraints.txt --editable .
+	$(INSTALL) --editable .
+	@$(COMPILE)
 	@touch $@
 
 .venv/.dev: .venv/bin/python pyproject.toml .ci/constraints.txt
-	$(PIP) install --constraint .ci/constraints.txt --editable '.[dev]'
+	$(INSTALL) --editable '.[dev]'
+	@$(COMPILE)
 	@touch .venv/.student $@
 
 demo: setup

@@ -36,7 +36,7 @@ test: setup-dev lint
 	$(BIN)/goodinit build --check
 	$(BIN)/pytest --impl solutions --slow --numprocesses 2
 	$(BIN)/python -m grading.trust --quick
-	$(BIN)/pytest grading/tests --assert=rewrite -m 'not slow' --numprocesses 2
+	$(BIN)/pytest grading/tests --assert=rewrite -m 'not slow' --numprocesses 2 --dist loadgroup
 
 test-all: test
 	$(BIN)/pytest grading/tests --assert=rewrite -m slow

@@ -81,10 +81,10 @@ def _bug(file: str, table: dict[str, Any]) -> Bug:
     return Bug(**{**table, "caught_by": tuple(table["caught_by"])})
 
 
-def with_bug(course: Course, reference: Sources, bug: Bug, *, prove: bool = True) -> Sources:
-    """The reference with `bug` in it; raises BankError unless its `find` stands exactly once in the exercise.
+def with_bug(course: Course, reference: Sources, bug: Bug) -> Sources:
+    """The reference with `bug` in it.
 
-    With `prove`, also when the bug changes nothing but the text.
+    Raises BankError unless its `find` stands exactly once in the exercise, and where it changes nothing but the text.
     """
     exercise = course.exercises[bug.exercise]
     source = reference.units[exercise.unit]
@@ -97,40 +97,39 @@ def with_bug(course: Course, reference: Sources, bug: Bug, *, prove: bool = True
         raise BankError(
             f"bug {bug.name!r} of {bug.exercise}: its text to find stands {places} times in the reference, not once"
         )
-    if bug.find == bug.put:
-        raise BankError(f"bug {bug.name!r} of {bug.exercise} changes nothing")
     for (first, last), text in reversed(list(zip(spans, inside, strict=True))):
         lines[first - 1 : last] = [text.replace(bug.find, bug.put)]
     text = "".join(lines)
     try:
-        changed = (
-            source.parsed(text)
-            if prove
-            else _reparsed(source, exercise, text, bug.put.count("\n") - bug.find.count("\n"))
-        )
+        new = _reparsed(source, exercise, text, bug.put.count("\n") - bug.find.count("\n"))
     except SyntaxError as error:
         raise BankError(f"bug {bug.name!r} of {bug.exercise} is no Python: {error.msg}") from None
-    if prove and ast.dump(changed.tree) == ast.dump(source.tree):
+    node, body = source.definitions[exercise.symbol], source.tree.body
+    if [ast.dump(one) for one in new] == [ast.dump(node)]:
         raise BankError(f"bug {bug.name!r} of {bug.exercise} changes nothing")
+    index = body.index(node)
+    tree = ast.Module([*body[:index], *new, *body[index + 1 :]], source.tree.type_ignores)
+    changed = replace(source, tree=tree, definitions=definitions(tree))
     return replace(reference, units={**reference.units, exercise.unit: changed})
 
 
-def _reparsed(source: Source, exercise: Exercise, text: str, grown: int) -> Source:
-    """What `source.parsed(text)` gives when only this exercise differs, by `grown` lines: a tenth of the work."""
-    node, body = source.definitions[exercise.symbol], source.tree.body
-    index = body.index(node)
-    first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+def _reparsed(source: Source, exercise: Exercise, text: str, grown: int) -> list[ast.stmt]:
+    """The statements of an exercise that has grown by `grown` lines: to parse the whole is ten times the work."""
+    node = source.definitions[exercise.symbol]
+    first = _first_line(node)
     own = text.splitlines(keepends=True)[first - 1 : (node.end_lineno or first) + grown]
-    new = source.parsed("\n" * (first - 1) + "".join(own)).tree.body
-    tree = ast.Module([*body[:index], *new, *body[index + 1 :]], source.tree.type_ignores)
-    return replace(source, tree=tree, definitions=definitions(tree))
+    return source.parsed("\n" * (first - 1) + "".join(own)).tree.body
 
 
 def _spans(source: Source, exercise: Exercise) -> set[tuple[int, int]]:
     """First and last lines of the definitions of an exercise; a bug of a method may not reach into its class."""
     nodes = [source.definitions[name] for name in exercise.names if name in source.definitions]
-    decorators = [min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))]) for node in nodes]
-    return {(first, node.end_lineno or first) for first, node in zip(decorators, nodes, strict=True)}
+    return {(_first_line(node), node.end_lineno or node.lineno) for node in nodes}
+
+
+def _first_line(node: ast.stmt) -> int:
+    """Where a definition begins, its decorators included."""
+    return min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
 
 
 CELL = re.compile(r"^# %% (?P<exercise>\w+): (?P<name>.+)$", re.M)

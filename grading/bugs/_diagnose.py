@@ -82,7 +82,7 @@ def diagnose(
 # the bugs of an exercise are tried for every check of it that fails
 @lru_cache(256)
 def _bugged(course: Course, reference: Sources, bug: Bug) -> Sources:
-    return with_bug(course, reference, bug, prove=False)
+    return with_bug(course, reference, bug)
 
 
 def _sentence(bug: Bug) -> str:

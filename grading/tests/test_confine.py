@@ -184,7 +184,7 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
         ("stream", socket.AF_INET, ("127.0.0.1", 0)),
         ("dgram", socket.AF_INET, ("127.0.0.1", 0)),
         ("stream", socket.AF_UNIX, str(folder / "judge.sock")),
-        ("dgram", socket.AF_UNIX, f"\0goodinit-{os.getpid()}"),
+        ("dgram", socket.AF_UNIX, f"\0{folder.name}"),
     ]:
         listener = socket.socket(family, socket.SOCK_STREAM if kind == "stream" else socket.SOCK_DGRAM)
         listener.bind(address)

@@ -76,7 +76,7 @@ def test_a_bug_is_accused_where_it_delegates_and_nowhere_else(course: Course) ->
     reference = read_sources(course, ROOT / "solutions")
     for exercise in course.exercises.values():
         for bug in load_bugs(course)[exercise.id]:
-            source = with_bug(course, reference, bug, prove=False).units[exercise.unit]
+            source = with_bug(course, reference, bug).units[exercise.unit]
             assert isinstance(source, Source)
             entries = review(course, exercise, source)
             if not mentions(exercise, bug.put):

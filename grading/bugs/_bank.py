@@ -129,7 +129,8 @@ def _spans(source: Source, exercise: Exercise) -> set[tuple[int, int]]:
 
 def _first_line(node: ast.stmt) -> int:
     """Where a definition begins, its decorators included."""
-    return min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
 
 CELL = re.compile(r"^# %% (?P<exercise>\w+): (?P<name>.+)$", re.M)

@@ -2,7 +2,7 @@
 
 from ._checks import FIXTURES, Check, SuiteError, checks_of, load_suite
 from ._inputs import EXAMPLES, PROFILE, Input
-from ._judge import Judge, NotStarted, fresh_seed
+from ._judge import Judge, NotStarted, Replays, fresh_seed
 
 __all__ = [
     "EXAMPLES",
@@ -12,6 +12,7 @@ __all__ = [
     "Input",
     "Judge",
     "NotStarted",
+    "Replays",
     "SuiteError",
     "checks_of",
     "fresh_seed",

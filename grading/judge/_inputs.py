@@ -168,22 +168,22 @@ class _Shrinking:
     def failed(self, given: dict[str, Any]) -> None:
         if self.left is None:
             self.left = SHRINK_RUNS
-        self.known.add(_identity(given))
+        self.known.add(identity(given))
 
     def over(self, given: dict[str, Any]) -> bool:
         """Whether the search has ended, and `given` is not among the inputs that it may return to."""
         if self.left is None:
             return False
         self.left -= 1
-        return self.left < 0 and _identity(given) not in self.known
+        return self.left < 0 and identity(given) not in self.known
 
 
-def _identity(value: Any) -> str:
+def identity(value: Any) -> str:
     """A text that equal drawn values share; pickles of equal tensors differ."""
     if isinstance(value, torch.Tensor):
         return f"{value.dtype}{tuple(value.shape)}{value.tolist()}"
     if isinstance(value, list | tuple):
-        return f"({','.join(map(_identity, value))})"
+        return f"({','.join(map(identity, value))})"
     if isinstance(value, dict):
-        return ",".join(f"{name}={_identity(item)}" for name, item in value.items())
+        return ",".join(f"{name}={identity(item)}" for name, item in value.items())
     return repr(value)

@@ -48,13 +48,17 @@ from grading.verdict import (
 )
 
 from ._checks import Check, checks_of, load_hidden_suite, load_suite
-from ._inputs import Input, draw, first_question, simplify
+from ._inputs import Input, draw, first_question, identity, simplify
 
 # enough inputs to tell two bugs apart, few enough to replay within half a second
 EVIDENCE_RUNS = 6
 # after so many checks of an exercise that met their time limit, its others would most likely meet it too
 EXPIRED_CHECKS = 2
 UNSTEADY = "the same input passed: does something of an earlier call, or a random number, get into the result?"
+
+
+# by check, seed, the sources with the bug in them, and input
+Replays = dict[tuple[str, int, Sources, str], Run]
 
 
 class NotStarted(Exception):
@@ -87,7 +91,8 @@ class Judge:
     `seed` fixes every number that is drawn. `garments` is what the fixture of that name hands to the checks that
     train: an object with the data, or a function that makes it. `hints` counts those already given by exercise.
     `subject` is where the code of `sources` runs: in this process unless given. `inputs` are what `drawn` gave for
-    checks with the same seed, where many subjects are judged. `hidden` is a folder of private suites. A failing check
+    checks with the same seed, where many subjects are judged, and `replays` keeps for them what the known bugs did with
+    inputs that come again. `hidden` is a folder of private suites. A failing check
     may be diagnosed for `diagnosis_seconds`, and is not with 0.
     """
 
@@ -103,6 +108,7 @@ class Judge:
         hints: Mapping[str, int] | None = None,
         subject: Subject | None = None,
         inputs: Mapping[str, list[Input]] | None = None,
+        replays: Replays | None = None,
         hidden: Path | None = None,
         diagnosis_seconds: float = DIAGNOSIS_SECONDS,
     ) -> None:
@@ -115,6 +121,7 @@ class Judge:
         self.seconds = seconds
         self.hints = hints or {}
         self.inputs = {} if inputs is None else inputs
+        self.replays: Replays = {} if replays is None else replays
         self.hidden = hidden
         self.diagnosis_seconds = diagnosis_seconds
         self.verdicts: dict[str, Verdict] = {}
@@ -469,10 +476,12 @@ class Judge:
             return None
 
         def again(subject: Subject, drawn: dict[str, Any]) -> Run:
-            run = Run(drawn)
-            with suppress(Exception, SystemExit, TimeExpired, _StubReached), _recording(run):
-                self._replay(check, subject, drawn)
-            return run
+            key = check.name, self.seed, subject.sources, identity(drawn)
+            if key not in self.replays:
+                run = self.replays[key] = Run(drawn)
+                with suppress(Exception, SystemExit, TimeExpired, _StubReached), _recording(run):
+                    self._replay(check, subject, drawn)
+            return self.replays[key]
 
         # a damaged bank must not cost a student the verdict; the proofs of the bank find it
         with suppress(BankError), preserved_state():

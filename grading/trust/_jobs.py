@@ -22,7 +22,7 @@ from hypothesis import Phase
 
 from grading.bugs import DIAGNOSIS_SECONDS, Bug, Variant, load_bugs, with_bug
 from grading.course import Course, load
-from grading.judge import EXAMPLES, PROFILE, Check, Input, Judge, load_suite
+from grading.judge import EXAMPLES, PROFILE, Check, Input, Judge, Replays, load_suite
 from grading.sandbox import RemoteSubject, Sandbox
 from grading.subject import Sources, TimeExpired, read_sources
 from grading.verdict import PASSED, STANDARD_ERRORS, WRONG, Verdict, measuring, sampling
@@ -79,6 +79,11 @@ class _Worker:
             return judge.drawn(check) if check.drawn else []
         finally:
             judge.close()
+
+    @lru_cache(2)  # noqa: B019
+    def replays(self, exercise: str) -> Replays:
+        """What the bugs of an exercise do with the inputs of its checks; its wrong answers come one after the other."""
+        return {}
 
 
 _worker: _Worker | None = None
@@ -157,6 +162,7 @@ def _run_checks(
         seed,
         subject=subject,
         inputs=inputs,
+        replays=worker.replays(exercise),
         diagnosis_seconds=DIAGNOSIS_SECONDS if diagnosis else 0.0,
     )
     try:

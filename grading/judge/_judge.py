@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -497,7 +498,7 @@ class Judge:
         with suppress(Exception, SystemExit, TimeExpired, SubjectDied), redirect_stdout(sink), redirect_stderr(sink):
             fixtures = self.fixtures(check)
             with self.running(check):
-                for fresh in draw(check, seed + 1, EVIDENCE_RUNS):
+                for fresh in _evidence_inputs(check, seed + 1):
                     runs.append(Run(fresh.given))
                     _seed_everything(seed)
                     self.subject.seed(seed)
@@ -509,6 +510,12 @@ class Judge:
     def progress(self, exercise: str) -> str:
         """The verdict of an exercise so far."""
         return exercise_verdict(v for v in self.verdicts.values() if v.exercise == exercise)
+
+
+# one check is diagnosed again and again where many subjects are judged with one seed
+@lru_cache(64)
+def _evidence_inputs(check: Check, seed: int) -> list[Input]:
+    return list(draw(check, seed, EVIDENCE_RUNS))
 
 
 def _answered(answer: Callable[[], Any], beside: Callable[..., Any]) -> Callable[..., Any]:

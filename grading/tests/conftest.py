@@ -17,6 +17,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from grading.course import Course, load  # noqa: E402
 from grading.judge import Judge  # noqa: E402
+from grading.sandbox import Sandbox, SandboxError  # noqa: E402
 from grading.subject import read_sources  # noqa: E402
 from grading.verdict import Verdict  # noqa: E402
 
@@ -56,6 +57,17 @@ def course() -> Course:
 def nbgrader_course(course: Course, tmp_path_factory: pytest.TempPathFactory) -> NbgraderCourse:
     """One course for tests that leave it as it is."""
     return NbgraderCourse(course, tmp_path_factory.mktemp("nbgrader") / "course")
+
+
+@pytest.fixture(scope="session")
+def sandbox(course: Course) -> Iterator[Sandbox]:
+    """The wall of this machine; tests that need it are skipped where there is none."""
+    with Sandbox(course) as found:
+        try:
+            found.fork().kill()
+        except SandboxError as error:
+            pytest.skip(str(error))
+        yield found
 
 
 @pytest.fixture

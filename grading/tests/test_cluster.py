@@ -23,12 +23,11 @@ from distributed import LocalCluster
 from grading.classroom import GradeError, Options, _cluster, grade
 from grading.cli import main
 from grading.course import Course
-from grading.sandbox import Sandbox, SandboxError
 
 from .conftest import ROOT
 from .test_grade import MEAN, VARIANCE, files, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("sandbox")]
 
 # what a worker does before it is asked to judge: says so, takes its time, and fails in the way that a test is about
 WORKER = """
@@ -113,15 +112,6 @@ class Cluster:
                 process.wait(10)
             process.kill()
             process.wait()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def wall(course: Course) -> None:
-    try:
-        with Sandbox(course) as sandbox:
-            sandbox.fork().kill()
-    except SandboxError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from grading.nbgrader import build_course, gradebook
 from grading.nbgrader._exports import FORMATS
 from grading.nbgrader._roster import match, read_roster
 from grading.nbgrader._scores import Assignment, ExportError, Part, Score, Scores, Student
-from grading.sandbox import Sandbox, SandboxError
+from grading.sandbox import Sandbox
 from grading.verdict import clean
 
 from .conftest import ROOT
@@ -542,22 +542,13 @@ CLASS = {
 }
 
 
-def wall() -> None:
-    try:
-        with Sandbox(load(ROOT)) as sandbox:
-            sandbox.fork().kill()
-    except SandboxError as error:
-        pytest.skip(str(error))
-
-
 @pytest.fixture(scope="module")
-def graded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def graded(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Path:
     """What `goodinit grade` has written about a class of four; the class lies beside it."""
     root = tmp_path_factory.mktemp("graded")
     (root / "class").mkdir()
     for name, text in CLASS.items():
         (root / "class" / name).write_text(text)
-    wall()
     words = ("--jobs", "1", "--seed", "5", "--unit", "mean", "variance")
     assert goodinit("grade", root / "class", "--out", root / "out", *words) == 1
     return root
@@ -690,9 +681,8 @@ def answered(root: Path, unit: str, old: str, new: str) -> NotebookNode:
 
 @pytest.mark.slow
 def test_autograded_points_are_those_of_goodinit_check_less_what_lateness_takes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wall()
     unit, root = "u1_statistics", tmp_path / "class"
     text = (ROOT / "course.toml").read_text(encoding="utf-8")
     text = text.replace(f'id = "{unit}"\n', f'id = "{unit}"\ndue = 2027-03-01T23:59:00Z\n', 1)

@@ -19,7 +19,7 @@ pytest.importorskip("nbgrader", reason="nbgrader is not installed: pip install '
 from nbgrader.api import Gradebook
 
 from grading.cli import main
-from grading.sandbox import Sandbox, SandboxError
+from grading.sandbox import Sandbox
 
 from .handing_in import MEAN, UNIT, VARIANCE, Class
 
@@ -32,14 +32,9 @@ DUE = "2027-03-01T23:59:00Z"
 
 
 @pytest.fixture(scope="module")
-def handed_in(tmp_path_factory: pytest.TempPathFactory) -> Class:
+def handed_in(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Class:
     """A class of right, wrong and unfinished answers and a damaged notebook, of which nothing is graded yet."""
     one = Class(tmp_path_factory.mktemp("side_by_side"), "check_seconds = 5\nimport_seconds = 5\nnotebook_seconds = 20")
-    try:
-        with Sandbox(one.course) as sandbox:
-            sandbox.fork().kill()
-    except SandboxError as error:
-        pytest.skip(str(error))
     for number, student in enumerate(STUDENTS):
         answers = [{"mean": MEAN, "variance": VARIANCE}, {"mean": MEAN, "variance": WRONG}, {"mean": MEAN}][number % 3]
         path = one.hand_in(student, answers=answers)

@@ -83,12 +83,6 @@ class LayerNorm(nn.Module):
 """
 
 
-@pytest.fixture(scope="module")
-def sandbox(course: Course) -> Iterator[Sandbox]:
-    with Sandbox(course) as found:
-        yield found
-
-
 @pytest.fixture
 def subject(course: Course, sandbox: Sandbox, tmp_path: Path) -> Iterator[RemoteSubject]:
     path = tmp_path / "specimen.py"

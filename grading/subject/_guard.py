@@ -10,6 +10,7 @@ import random
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,7 +45,8 @@ class TimeExpired(BaseException):
 def time_limit(seconds: float) -> Iterator[None]:
     """Raises TimeExpired in the block after `seconds`, and again every tenth of a second until it leaves.
 
-    A debugger on the main thread stops the clock: whoever steps through code has all the time there is.
+    A debugger on the main thread stops the clock: whoever steps through code has all the time there is. So does
+    stopping the process.
     """
     if seconds <= 0 or sys.gettrace() is not None or threading.current_thread() is not threading.main_thread():
         yield
@@ -60,9 +62,15 @@ def time_limit(seconds: float) -> Iterator[None]:
 def _alarm(seconds: float) -> Iterator[None]:
     rings = 0
     lines = _Lines(seconds)
+    began, worked = time.monotonic(), time.process_time()
 
     def ring(signum: int, frame: FrameType | None) -> None:
-        nonlocal rings
+        nonlocal rings, began, worked
+        # whoever was stopped, with Ctrl-Z say, hears the alarm late and has not worked meanwhile: time begins anew
+        if not rings and time.monotonic() - began > 2 * seconds and time.process_time() - worked < seconds / 2:
+            began, worked = time.monotonic(), time.process_time()
+            signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)
+            return
         rings += 1
         if rings > 2 * PATIENCE:
             _give_up(seconds)

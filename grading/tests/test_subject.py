@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -292,6 +293,27 @@ def test_time_runs_out_also_for_code_that_catches_everything() -> None:
                 if time.monotonic() - started > 0.5:
                     raise
     assert time.monotonic() - started < 5
+
+
+def test_time_in_which_the_process_was_stopped_does_not_count() -> None:
+    pid = os.fork()
+    if pid == 0:
+        reached = 1
+        try:
+            with time_limit(0.5):
+                os.kill(os.getpid(), signal.SIGSTOP)
+                time.sleep(0.2)
+                reached = 2
+                while True:
+                    pass
+        except TimeExpired:
+            os._exit(reached)
+        finally:
+            os._exit(3)
+    os.waitpid(pid, os.WUNTRACED)
+    time.sleep(2)
+    os.kill(pid, signal.SIGCONT)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2
 
 
 def test_time_that_suffices_leaves_no_trace() -> None:

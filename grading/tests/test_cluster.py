@@ -181,11 +181,17 @@ def test_a_worker_that_dies_costs_nobody_anything(
     out = tmp_path / "out"
     run = start(words(handed_in, out, "--scheduler", cluster.address))
 
-    def interrupted() -> set[str]:
-        mine = [entry for entry in cluster.said() if entry[0] == str(victim.pid)]
-        return {entry[2] for entry in mine if entry[1] == "begins"} - {entry[2] for entry in mine if entry[1] == "ends"}
+    def of_the_victim(word: str) -> set[str]:
+        return {entry[2] for entry in cluster.said() if entry[:2] == [str(victim.pid), word]}
 
-    wait_for(lambda: run.poll() is not None or (interrupted() and len(list(out.glob("records/*"))) >= 4))
+    def interrupted() -> set[str]:
+        return of_the_victim("begins") - of_the_victim("ends")
+
+    def kept() -> bool:
+        ended = of_the_victim("ends")
+        return bool(ended) and ended <= {path.stem for path in out.glob("records/*")}
+
+    wait_for(lambda: run.poll() is not None or (interrupted() and kept()))
     victim.kill()
     _, errors = run.communicate(timeout=200)
     assert victim.wait() == -signal.SIGKILL and other.poll() is None

@@ -112,6 +112,8 @@ def from_gradebook(course: Course, root: Path, units: Collection[str] = (), *, r
             Student(s.id, s.first_name or "", s.last_name or "", s.email or "", s.lms_user_id or "")
             for s in book.students
         ]
+        # nbgrader's order, and the same one where names are alike or missing: each database has another one then
+        students.sort(key=lambda student: (student.last_name, student.first_name, student.id))
         scores = Scores(students, assignments, _scores(book, {assignment.name for assignment in assignments}))
     if reasons:
         scores.by = {key: replace(score, record=_kept(root, *key)) for key, score in scores.by.items()}

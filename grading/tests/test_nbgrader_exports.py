@@ -206,6 +206,18 @@ def test_csv_says_what_nbgraders_own_export_says(class_folder: Path, tmp_path: P
     assert sorted(map(plain, ours[1:]), key=str) == sorted(map(plain, theirs[1:]), key=str)
 
 
+def test_people_without_names_stand_in_the_order_of_their_ids(class_folder: Path, tmp_path: Path) -> None:
+    """Which a database that has no order of its own would not give them."""
+    folder = tmp_path / "class"
+    shutil.copytree(class_folder, folder)
+    with gradebook(folder) as book:
+        for student in ("d", "b", "c"):
+            book.add_student(student)
+    rows = rows_of(export(folder, "csv", tmp_path / "grades.csv"))
+    of = rows[0].index("student_id")
+    assert [row[of] for row in rows[1:] if row[of] in "bcd"] == [*"bcd"] * 2
+
+
 def test_canvas_reads_what_nbgrader_stores(class_folder: Path, tmp_path: Path) -> None:
     text = export(class_folder, "canvas", tmp_path / "canvas.csv")
     possible, scores = canvas_reads(text, {name: {"SIS Login ID": name} for name in PEOPLE})

@@ -137,7 +137,7 @@ class _Class:
                     ungraded[kind] += 1
                     continue
                 for exercise, points in checked[student, unit].items():
-                    equal = exercise in found and math.isclose(found[exercise], points, abs_tol=1e-9)
+                    equal = exercise in found and math.isclose(found[exercise], points, abs_tol=1e-6)
                     same, other = same + equal, other + (not equal)
                     if not equal:
                         yield f"  {student}, {unit}, {kind}: {exercise} has {found.get(exercise)}, and not {points}"
@@ -155,5 +155,5 @@ class _Class:
         with table.open(encoding="utf-8", newline="") as lines:
             scores = {(row["student_id"], row["assignment"]): float(row["score"] or 0) for row in csv.DictReader(lines)}
         # a notebook that could not be read has no points, and the check of its file none either
-        equal = sum(math.isclose(scores[key], math.fsum(points.values())) for key, points in checked.items())
+        equal = sum(math.isclose(scores[key], math.fsum(points.values()), abs_tol=1e-5) for key, points in checked.items())
         yield f"  {equal} of {len(checked)} exported scores are the sums of goodinit check"

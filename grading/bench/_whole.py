@@ -155,5 +155,6 @@ class _Class:
         with table.open(encoding="utf-8", newline="") as lines:
             scores = {(row["student_id"], row["assignment"]): float(row["score"] or 0) for row in csv.DictReader(lines)}
         # a notebook that could not be read has no points, and the check of its file none either
-        equal = sum(math.isclose(scores[key], math.fsum(points.values()), abs_tol=1e-5) for key, points in checked.items())
+        sums = {key: math.fsum(points.values()) for key, points in checked.items()}
+        equal = sum(math.isclose(scores[key], points, abs_tol=1e-5) for key, points in sums.items())
         yield f"  {equal} of {len(checked)} exported scores are the sums of goodinit check"

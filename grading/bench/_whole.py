@@ -119,7 +119,8 @@ class _Class:
                 for exercise in self.course.exercises.values():
                     points = [verdict["points"] for verdict in verdicts if verdict["exercise"] == exercise.id]
                     if points:
-                        found.setdefault((student, exercise.unit), {})[exercise.id] = math.fsum(points)
+                        # a record keeps six places
+                        found.setdefault((student, exercise.unit), {})[exercise.id] = round(math.fsum(points), 6)
         return found
 
     def compared(self, checked: dict[tuple[str, str], dict[str, float]]) -> Iterator[str]:
@@ -137,7 +138,7 @@ class _Class:
                     ungraded[kind] += 1
                     continue
                 for exercise, points in checked[student, unit].items():
-                    equal = exercise in found and math.isclose(found[exercise], points, abs_tol=1e-6)
+                    equal = exercise in found and math.isclose(found[exercise], points, abs_tol=1e-9)
                     same, other = same + equal, other + (not equal)
                     if not equal:
                         yield f"  {student}, {unit}, {kind}: {exercise} has {found.get(exercise)}, and not {points}"
@@ -155,6 +156,5 @@ class _Class:
         with table.open(encoding="utf-8", newline="") as lines:
             scores = {(row["student_id"], row["assignment"]): float(row["score"] or 0) for row in csv.DictReader(lines)}
         # a notebook that could not be read has no points, and the check of its file none either
-        sums = {key: math.fsum(points.values()) for key, points in checked.items()}
-        equal = sum(math.isclose(scores[key], points, abs_tol=1e-5) for key, points in sums.items())
+        equal = sum(math.isclose(scores[key], math.fsum(points.values())) for key, points in checked.items())
         yield f"  {equal} of {len(checked)} exported scores are the sums of goodinit check"

@@ -1,11 +1,10 @@
 """Runs the checks of a suite against a Subject and turns what happens into Verdicts."""
 
 from ._checks import FIXTURES, Check, SuiteError, checks_of, load_suite
-from ._inputs import EXAMPLES, PROFILE, Input
+from ._inputs import PROFILE, Input, is_costly
 from ._judge import Judge, NotStarted, Replays, fresh_seed
 
 __all__ = [
-    "EXAMPLES",
     "FIXTURES",
     "PROFILE",
     "Check",
@@ -16,5 +15,6 @@ __all__ = [
     "SuiteError",
     "checks_of",
     "fresh_seed",
+    "is_costly",
     "load_suite",
 ]

@@ -62,6 +62,11 @@ class _FromTheSeedAlone(HypothesisProvider):
 AVAILABLE_PROVIDERS["hypothesis"] = _FromTheSeedAlone
 
 
+def is_costly(check: Check) -> bool:
+    """Whether a drawn check asks for fewer inputs than usual, for each takes it long."""
+    return check.count < EXAMPLES
+
+
 @dataclass(frozen=True)
 class Input:
     """The values that one run of a check is given, by name, and the choices by which strategies made them, if any."""

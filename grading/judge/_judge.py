@@ -49,7 +49,7 @@ from grading.verdict import (
 )
 
 from ._checks import Check, checks_of, load_hidden_suite, load_suite
-from ._inputs import EXAMPLES, Input, draw, first_question, identity, simplify
+from ._inputs import Input, draw, first_question, identity, is_costly, simplify
 
 # enough inputs to tell two bugs apart, few enough to replay within half a second: fewer where a check draws few itself
 EVIDENCE_RUNS, COSTLY_EVIDENCE_RUNS = 6, 3
@@ -515,7 +515,7 @@ class Judge:
 # one check is diagnosed again and again where many subjects are judged with one seed
 @lru_cache(64)
 def _evidence_inputs(check: Check, seed: int) -> list[Input]:
-    return list(draw(check, seed, EVIDENCE_RUNS if check.count >= EXAMPLES else COSTLY_EVIDENCE_RUNS))
+    return list(draw(check, seed, COSTLY_EVIDENCE_RUNS if is_costly(check) else EVIDENCE_RUNS))
 
 
 def _answered(answer: Callable[[], Any], beside: Callable[..., Any]) -> Callable[..., Any]:

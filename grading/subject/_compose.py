@@ -69,7 +69,7 @@ class Composition:
         if isinstance(loose, Source) and loose.name == name:
             return self._loose_module(loose)
         tree, source = self._unit_tree(name)
-        return ModuleCode(_compiled(tree, source), str(source.path))
+        return ModuleCode(_compiled(tree, str(source.path)), str(source.path))
 
     def _unit_tree(self, unit: str) -> tuple[ast.Module, Source]:
         source = self.sources.units.get(unit)
@@ -85,14 +85,14 @@ class Composition:
 
     def _loose_module(self, loose: Source) -> ModuleCode:
         if self.reference is None:
-            return ModuleCode(_compiled(loose.tree, loose), str(loose.path))
+            return ModuleCode(_compiled(loose.tree, str(loose.path)), str(loose.path))
         tree = loose.tree
         exercises = [self.course.exercises[name] for name in self.lent]
         for unit in self.reference.units:
             here = [piece for piece in exercises if piece.unit == unit and loose.defines(piece)]
             tree = substitute(Source(loose.name, loose.path, loose.shown_path, tree), self._whole(unit), here)
         own = frozenset([*loose.definitions, self.exercise.symbol])
-        return ModuleCode(_compiled(tree, loose), str(loose.path), self.exercise.unit, own)
+        return ModuleCode(_compiled(tree, str(loose.path)), str(loose.path), self.exercise.unit, own)
 
     def _whole(self, unit: str) -> Source:
         assert self.reference is not None, "only the reference lends"
@@ -114,13 +114,9 @@ class Composition:
         return tree
 
 
-def _compiled(tree: ast.Module, source: Source) -> CodeType:
-    return _code(tree, str(source.path))
-
-
 # each bug that a diagnosis tries is loaded anew for every check that fails
 @lru_cache(256)
-def _code(tree: ast.Module, path: str) -> CodeType:
+def _compiled(tree: ast.Module, path: str) -> CodeType:
     code: CodeType = compile(tree, path, "exec", dont_inherit=True)
     return code
 

@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Object of typ
 FENCED = re.compile(r"^```(\w*) *(.*)\n((?:.*\n)*?)```$", re.MULTILINE)
 # where commands are run that take a server, a cluster or a network, and what is run there
 ELSEWHERE = {
-    "Makefile": ["--constraint .ci/constraints.txt", "--editable '.[dev]'"],
+    "Makefile": ["install --no-compile --constraint .ci/constraints.txt\n", "$(INSTALL) --editable '.[dev]'\n"],
     "grading/tests/test_cli.py": ['"doctor"'],
     "grading/tests/test_formgrader.py": ['"jupyterlab"', '"Nbgrader"', '"Formgrader"', '"Manual Grading"'],
     "grading/tests/test_postgresql.py": ['"build", "--nbgrader"', '"--db"', "postgresql://"],

@@ -22,7 +22,7 @@ from hypothesis import Phase
 
 from grading.bugs import DIAGNOSIS_SECONDS, Bug, Variant, load_bugs, with_bug
 from grading.course import Course, load
-from grading.judge import EXAMPLES, PROFILE, Check, Input, Judge, Replays, load_suite
+from grading.judge import PROFILE, Check, Input, Judge, Replays, is_costly, load_suite
 from grading.sandbox import RemoteSubject, Sandbox
 from grading.subject import Sources, TimeExpired, read_sources
 from grading.verdict import PASSED, STANDARD_ERRORS, WRONG, Verdict, measuring, sampling
@@ -176,7 +176,7 @@ def _run_checks(
 
 
 def _usual(check: Check) -> bool:
-    return check.drawn and check.count >= EXAMPLES
+    return check.drawn and not is_costly(check)
 
 
 def _verdicts(

@@ -115,7 +115,8 @@ class CellLimits:
 class Limits:
     """What a submission may use: seconds of wall time and, behind the wall, of its processor, memory and handles.
 
-    The cells of a notebook together have `notebook_seconds`; each may show so many kilobytes of text and of pictures.
+    Memory (address space, and what of it is private and writable) counts from what torch takes before any code of the
+    submission runs. The cells of a notebook together have `notebook_seconds`; each may show so many kilobytes of text and of pictures.
     """
 
     check_seconds: float = 30.0
@@ -123,7 +124,7 @@ class Limits:
     import_seconds: float = 10.0
     submission_seconds: float = 900.0
     cpu_seconds: int = 1200
-    memory_mb: int = 4096
+    memory_mb: int = 3072
     data_mb: int = 2048
     threads: int = 64
     open_files: int = 64

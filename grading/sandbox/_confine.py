@@ -197,10 +197,11 @@ class Limits:
     """What one confined process may use. `threads` counts the first one too, and holds where the process has a user or
     a user namespace of its own; elsewhere memory bounds the threads, by their stacks."""
 
-    memory_mb: int = 4096
-    """Address space, in MiB: everything that is mapped, the shared libraries of torch included (0.6 GiB)."""
+    memory_mb: int = 3072
+    """Address space, in MiB, beyond what is mapped when the process is confined: torch's libraries are not counted, of
+    which a build for CUDA maps several GiB."""
     data_mb: int = 2048
-    """Heap and private writable mappings, in MiB."""
+    """Heap and private writable mappings, in MiB, likewise beyond what is there already."""
     cpu_seconds: int = 120
     """Processor time of all threads together, in seconds; SIGXCPU at the limit, SIGKILL one second later."""
     threads: int = 64
@@ -452,9 +453,10 @@ def _keep_capabilities(kept: int) -> None:
 
 
 def _limit(limits: Limits, *, count_threads: bool) -> None:
+    mapped, data = _in_use()
     wanted = {
-        resource.RLIMIT_AS: limits.memory_mb * MIB,
-        resource.RLIMIT_DATA: limits.data_mb * MIB,
+        resource.RLIMIT_AS: mapped + limits.memory_mb * MIB,
+        resource.RLIMIT_DATA: data + limits.data_mb * MIB,
         resource.RLIMIT_FSIZE: limits.output_mb * MIB,
         resource.RLIMIT_NOFILE: limits.open_files,
         resource.RLIMIT_CORE: 0,
@@ -469,6 +471,12 @@ def _limit(limits: Limits, *, count_threads: bool) -> None:
     # one second between the signal that can be caught and the one that cannot
     hard = _within(limits.cpu_seconds + 1, resource.getrlimit(resource.RLIMIT_CPU)[1])
     resource.setrlimit(resource.RLIMIT_CPU, (min(limits.cpu_seconds, hard), hard))
+
+
+def _in_use() -> tuple[int, int]:
+    """The bytes of address space and of private writable memory that this process has mapped."""
+    pages = Path("/proc/self/statm").read_text().split()
+    return int(pages[0]) * resource.getpagesize(), int(pages[5]) * resource.getpagesize()
 
 
 def _within(value: int, hard: int) -> int:

@@ -40,7 +40,7 @@ NOBODY = 65534
 WORKER = 61_234
 SECONDS = 60
 MIB = 1 << 20
-TIGHT = Limits(memory_mb=3072, data_mb=1024, cpu_seconds=20, threads=20, output_mb=1, open_files=24)
+TIGHT = Limits(memory_mb=2048, data_mb=1024, cpu_seconds=20, threads=20, output_mb=1, open_files=24)
 SECRET = "the answers"
 
 linux_only = pytest.mark.skipif(bool(platform_problem()), reason=platform_problem() or "Linux")

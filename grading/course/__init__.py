@@ -116,7 +116,8 @@ class Limits:
     """What a submission may use: seconds of wall time and, behind the wall, of its processor, memory and handles.
 
     Memory (address space, and what of it is private and writable) counts from what torch takes before any code of the
-    submission runs. The cells of a notebook together have `notebook_seconds`; each may show so many kilobytes of text and of pictures.
+    submission runs. The cells of a notebook together have `notebook_seconds`; each may show so many kilobytes of text
+    and of pictures.
     """
 
     check_seconds: float = 30.0

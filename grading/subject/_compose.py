@@ -57,7 +57,9 @@ class Composition:
     def homes(self) -> dict[str, str]:
         found: dict[str, str] = {}
         for unit in self.course.by_unit:
-            source = self.sources.units.get(unit) or (self.reference and self.reference.units.get(unit))
+            source = self.sources.units.get(unit)
+            if not isinstance(source, Source):
+                source = self.reference and self.reference.units.get(unit)
             if isinstance(source, Source):
                 for name in source.definitions:
                     found.setdefault(name, unit)

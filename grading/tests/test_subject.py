@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from grading.course import Course, Limits
+from grading.judge import Judge
 from grading.subject import (
     Broken,
     ImplError,
@@ -27,7 +28,7 @@ from grading.subject import (
     read_sources,
     time_limit,
 )
-from grading.verdict import Verdict
+from grading.verdict import PASSED, Verdict
 
 from .conftest import ROOT
 
@@ -212,6 +213,16 @@ def test_a_broken_unit_leaves_the_others_alone(course: Course, tmp_path: Path) -
     assert one.exercise(course.exercises["hooks_callback"]).__name__ == "HooksCallback"
     with pytest.raises(SubjectError, match="SyntaxError"):
         one.exercise(course.exercises["callback"])
+
+
+def test_what_a_broken_unit_is_given_is_there_for_the_others(course: Course, tmp_path: Path) -> None:
+    (tmp_path / "u4_learner.py").write_text("def oops(:\n")
+    (tmp_path / "u5_hooks.py").write_text((ROOT / "solutions" / "u5_hooks.py").read_text(encoding="utf-8"))
+    judge = Judge(course, read_sources(course, tmp_path), read_sources(course, ROOT / "solutions"), 1)
+    # it cancels a fit, with an exception of unit 4
+    verdict = judge.run(next(c for c in judge.checks("hooks_callback") if c.name == "hooks_callback_removes_its_hooks"))
+    judge.close()
+    assert verdict.verdict == PASSED, verdict.message
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,12 @@
 # also those with real kernels, servers, clusters and a browser; all set up what they need in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-compile --constraint .ci/constraints.txt
-# what pip would do on one core alone; a template that is no Python, as some packages have, is no failure
-COMPILE := $(BIN)/python -m compileall -qq -j 0 .venv/lib || true
+# setuptools warns of every editable installation, and newer versions of pip pass it on
+INSTALL := PYTHONWARNINGS='ignore:Editable installation' $(BIN)/python -m pip \
+  --disable-pip-version-check --quiet install --no-compile --constraint .ci/constraints.txt
+# what pip would do on one core alone, but for what nothing here imports; a template that is no Python, as some packages
+# have, is no failure
+COMPILE := $(BIN)/python -m compileall -qq -j 0 -x '/(tests|_inductor|torch/testing|site-packages/pip)/' .venv/lib || true
 # a copy of the four IDX files beside the checkout is used where there is one
 FASHION_MNIST_DIR ?= $(wildcard ../shared/fashion-mnist)
 ifneq ($(FASHION_MNIST_DIR),)
@@ -18,6 +21,8 @@ setup-dev: .venv/.dev
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
+	@# the one that came with Python may take twice as long to find what to install
+	$(INSTALL) pip
 
 .venv/.student: .venv/bin/python pyproject.toml .ci/constraints.txt
 	$(INSTALL) --editable .
@@ -36,7 +41,7 @@ test: setup-dev lint
 	$(BIN)/goodinit build --check
 	$(BIN)/pytest --impl solutions --slow --numprocesses 2
 	$(BIN)/python -m grading.trust --quick
-	$(BIN)/pytest grading/tests --assert=rewrite -m 'not slow' --numprocesses 2 --dist loadgroup
+	$(BIN)/pytest grading/tests --assert=rewrite -m 'not slow' --numprocesses 2 --dist loadfile
 
 test-all: test
 	$(BIN)/pytest grading/tests --assert=rewrite -m slow

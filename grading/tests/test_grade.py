@@ -29,9 +29,6 @@ from grading.verdict import clean
 
 from .conftest import ROOT
 
-# what is made once for all tests takes a while
-pytestmark = pytest.mark.xdist_group("grade")
-
 SCRIPT = "<script>alert(1)</script>"
 EVIL = f"\\x1b[31m{SCRIPT}\\x1b]0;title\\x07\\u202egnp.exe \\r\\x9b2J"
 MEAN = "def mean(t):\n    return t.sum() / t.numel()\n"

@@ -38,12 +38,8 @@ from grading.verdict import clean
 
 from .conftest import ROOT
 
-pytestmark = [
-    # what is made once for all tests takes a while
-    pytest.mark.xdist_group("exports"),
-    # nbgrader's own queries
-    pytest.mark.filterwarnings("ignore:Object of type <Submitted"),
-]
+# nbgrader's own queries
+pytestmark = pytest.mark.filterwarnings("ignore:Object of type <Submitted")
 
 DUE = datetime(2027, 3, 1, 23, 59)
 LATE = datetime(2027, 3, 2, 12, 0)

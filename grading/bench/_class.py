@@ -16,7 +16,7 @@ from ._notebooks import GOODINIT
 
 UNIT, JOBS = "u7_normalization", 2
 # loops shall cost seconds here, not the half minute that a student is given
-LIMITS = "check_seconds = 2\nimport_seconds = 2\nslow_check_seconds = 60\n"
+LIMITS = "check_seconds = {0}\nimport_seconds = {0}\nslow_check_seconds = 60\n"
 KINDS = ("right",) * 20 + ("wrong",) * 20 + ("empty",) * 4 + ("crashing",) * 3 + ("looping",) + ("hostile",) * 2
 
 CRASHING = "raise RuntimeError('at import')\n"
@@ -101,14 +101,14 @@ def _records(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (out / "records").glob("*.json")}
 
 
-def short_course(root: Path, home: Path) -> None:
-    """A copy of the course in which little time is given."""
+def short_course(root: Path, home: Path, seconds: int = 2) -> None:
+    """A copy of the course in which a check and an import are given so many seconds."""
     for name in ("solutions", "tests", "exercises"):
         shutil.copytree(root / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
     text = (root / "course.toml").read_text(encoding="utf-8")
     before, _, after = text.partition("[limits]\n")
     rest = after[after.index("\n[[unit]]") :]
-    (home / "course.toml").write_text(f"{before}[limits]\n{LIMITS}{rest}", encoding="utf-8")
+    (home / "course.toml").write_text(f"{before}[limits]\n{LIMITS.format(seconds)}{rest}", encoding="utf-8")
 
 
 def _hand_in(course: Course, folder: Path, many: int) -> list[str]:

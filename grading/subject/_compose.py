@@ -58,8 +58,8 @@ class Composition:
         found: dict[str, str] = {}
         for unit in self.course.by_unit:
             source = self.sources.units.get(unit)
-            if not isinstance(source, Source):
-                source = self.reference and self.reference.units.get(unit)
+            if not isinstance(source, Source) and self.reference is not None:
+                source = self.reference.units.get(unit)
             if isinstance(source, Source):
                 for name in source.definitions:
                     found.setdefault(name, unit)

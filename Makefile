@@ -7,7 +7,7 @@ INSTALL := PYTHONWARNINGS='ignore:Editable installation' $(BIN)/python -m pip \
   --disable-pip-version-check --quiet install --no-compile --constraint .ci/constraints.txt
 # what pip would do on one core alone, but for what nothing here imports; a template that is no Python, as some packages
 # have, is no failure
-COMPILE := $(BIN)/python -m compileall -qq -j 0 -x '/(tests|_inductor|torch/testing|site-packages/pip)/' .venv/lib || true
+COMPILE := $(BIN)/python -m compileall -qq -j 0 -x '/(tests|site-packages/pip)/' .venv/lib || true
 # a copy of the four IDX files beside the checkout is used where there is one
 FASHION_MNIST_DIR ?= $(wildcard ../shared/fashion-mnist)
 ifneq ($(FASHION_MNIST_DIR),)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cached_property, lru_cache
 from types import CodeType
 
 from grading.course import Course, Exercise
 
 from ._package import ModuleCode
-from ._sources import Broken, Source, Sources, definitions
+from ._sources import Source, Sources, bound_by, definitions
 
 
 def borrowed(course: Course, exercise: Exercise, passed: Iterable[str]) -> tuple[str, ...]:
@@ -31,8 +31,9 @@ def borrowed(course: Course, exercise: Exercise, passed: Iterable[str]) -> tuple
 class Composition:
     """A submission with the definitions of the exercises `lent` taken from the reference, to judge `exercise` by.
 
-    A unit that the student has not got, or that cannot be read, is the reference's whole. With `sparing`, what that
-    solves of other exercises is left out: code that nobody trusts gets no more than it builds on.
+    A unit that the student has not got, that cannot be read, or that is among those `given_up`, is the reference's
+    whole; what a unit lacks of what it was given comes from there as well. With `sparing`, what the reference solves of
+    other exercises is left out: code that nobody trusts gets no more than it builds on.
     """
 
     def __init__(
@@ -44,9 +45,10 @@ class Composition:
         exercise: Exercise,
         *,
         sparing: bool = False,
+        given_up: Collection[str] = (),
     ) -> None:
         self.course, self.sources, self.reference = course, sources, reference
-        self.lent, self.exercise, self.sparing = lent, exercise, sparing
+        self.lent, self.exercise, self.sparing, self.given_up = lent, exercise, sparing, given_up
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -57,13 +59,21 @@ class Composition:
     def homes(self) -> dict[str, str]:
         found: dict[str, str] = {}
         for unit in self.course.by_unit:
-            source = self.sources.units.get(unit)
-            if not isinstance(source, Source) and self.reference is not None:
-                source = self.reference.units.get(unit)
-            if isinstance(source, Source):
-                for name in source.definitions:
-                    found.setdefault(name, unit)
+            # the student's file, and the reference, which completes it
+            for definer in (self._own(unit), self.reference and self.reference.units.get(unit)):
+                if isinstance(definer, Source):
+                    for name in definer.definitions:
+                        found.setdefault(name, unit)
         return found
+
+    def uses(self, unit: str) -> bool:
+        """Whether anything of the student's file of a unit is in it."""
+        return self._own(unit) is not None
+
+    def _own(self, unit: str) -> Source | None:
+        """The student's file of a unit, where there is one to be used."""
+        source = self.sources.units.get(unit)
+        return source if isinstance(source, Source) and unit not in self.given_up else None
 
     def module(self, name: str) -> ModuleCode:
         """One of the modules, compiled; raises ModuleNotFoundError where there is none."""
@@ -74,16 +84,16 @@ class Composition:
         return ModuleCode(_compiled(tree, str(source.path)), str(source.path))
 
     def _unit_tree(self, unit: str) -> tuple[ast.Module, Source]:
-        source = self.sources.units.get(unit)
+        source = self._own(unit)
         if self.reference is None:
-            if not isinstance(source, Source):
+            if source is None:
                 raise ModuleNotFoundError(f"there is no {unit}")
             return source.tree, source
         whole = self._whole(unit)
-        if source is None or isinstance(source, Broken):
+        if source is None:
             return self._spared(whole) if self.sparing else whole.tree, whole
         exercises = [self.course.exercises[name] for name in self.lent if self.course.exercises[name].unit == unit]
-        return substitute(source, whole, exercises), source
+        return completed(substitute(source, whole, exercises), whole, self.course.by_unit[unit].exercises), source
 
     def _loose_module(self, loose: Source) -> ModuleCode:
         if self.reference is None:
@@ -155,6 +165,29 @@ def substitute(source: Source, reference: Source, exercises: list[Exercise]) -> 
     return tree
 
 
+def completed(tree: ast.Module, reference: Source, exercises: Iterable[Exercise]) -> ast.Module:
+    """A copy of `tree` with what it lacks of the reference's definitions, each after the one that precedes it there.
+
+    Those of `exercises` are as good as stubs: others import them and may have no use for them.
+    """
+    bound = set(definitions(tree)) | {name for statement in tree.body for name in _imported(statement)}
+    defined = [(statement, names) for statement in reference.tree.body if (names := bound_by(statement))]
+    if all(bound.intersection(names) for _, names in defined):
+        return tree
+    tree = copy.deepcopy(tree)
+    _bring_along(tree, reference)
+    solved = {exercise.symbol: exercise.id for exercise in exercises}
+    place = _first_definition(tree.body)
+    for statement, names in defined:
+        if bound.isdisjoint(names):
+            tree.body.insert(place, _as_at(statement, _line(tree.body, place)))
+            if names[0] in solved:
+                _empty(tree.body[place], solved[names[0]])
+        here = [index for index, one in enumerate(tree.body) if not set(bound_by(one)).isdisjoint(names)]
+        place = here[-1] + 1 if here else place
+    return tree
+
+
 def _bring_along(tree: ast.Module, reference: Source) -> None:
     """Inserts the reference's imports of names that a module does not bind, above its first definition."""
     bound = set(definitions(tree)) | {name for statement in tree.body for name in _imported(statement)}
@@ -178,21 +211,28 @@ def _local_name(alias: ast.alias) -> str:
 
 
 def _put(body: list[ast.stmt], old: ast.stmt | None, new: ast.stmt, *, end: bool) -> None:
-    """Places `new` where `old` stands, else at the end of a class or before a module's first definition.
-
-    The new lines are numbered like the old definition, so that a traceback names a line of the student's file.
-    """
-    new = copy.deepcopy(new)
+    """Places `new` where `old` stands, else at the end of a class or before a module's first definition."""
     if old in body:
-        index = body.index(old)
-        line = old.lineno
-        body[index] = new
+        body[body.index(old)] = _as_at(new, old.lineno)
     else:
-        firsts = [i for i, s in enumerate(body) if isinstance(s, ast.FunctionDef | ast.ClassDef)]
-        index = len(body) if end else firsts[0] if firsts else len(body)
-        line = body[min(index, len(body) - 1)].lineno if body else 1
-        body.insert(index, new)
+        index = len(body) if end else _first_definition(body)
+        body.insert(index, _as_at(new, _line(body, index)))
+
+
+def _first_definition(body: list[ast.stmt]) -> int:
+    firsts = [i for i, s in enumerate(body) if isinstance(s, ast.FunctionDef | ast.ClassDef)]
+    return firsts[0] if firsts else len(body)
+
+
+def _line(body: list[ast.stmt], index: int) -> int:
+    return body[min(index, len(body) - 1)].lineno if body else 1
+
+
+def _as_at(new: ast.stmt, line: int) -> ast.stmt:
+    """A copy that is numbered like what stands there, so that a traceback names a line of the student's file."""
+    new = copy.deepcopy(new)
     for node in ast.walk(new):
         if hasattr(node, "lineno"):
             node.lineno = node.end_lineno = line  # type: ignore[attr-defined]
             node.col_offset = node.end_col_offset = 0  # type: ignore[attr-defined]
+    return new

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,10 @@ class SubjectDied(BaseException):
     """
 
 
+# how code can end that is being imported
+FAILURES = (Exception, SystemExit, TimeExpired, SubjectDied)
+
+
 class Opening(Protocol):
     """One imported module of a composition, wherever it runs."""
 
@@ -69,10 +74,18 @@ class Subject:
         self._openings: dict[tuple[str, ...], Opening] = {}
         self._failures: dict[tuple[str, ...], SubjectError] = {}
         self._packages: dict[tuple[str, ...], Package] = {}
+        # units that cannot be imported: the others are judged with the reference's
+        self._given_up: set[str] = set()
 
     def borrowed(self, exercise: Exercise, passed: Sequence[str]) -> tuple[str, ...]:
         """The exercises whose reference stands in while `exercise` is judged."""
-        return () if self.reference is None or exercise.own_pieces else borrowed(self.course, exercise, passed)
+        if self.reference is None or exercise.own_pieces:
+            return ()
+        # what has passed in a unit that is of no use to others is not there
+        away = self._given_up - {exercise.unit}
+        return borrowed(
+            self.course, exercise, [name for name in passed if self.course.exercises[name].unit not in away]
+        )
 
     def exercise(self, exercise: Exercise, passed: Sequence[str] = ()) -> Any:
         """The function or class that the student wrote, ready to be called.
@@ -177,9 +190,12 @@ class Subject:
     def _composition(self, exercise: Exercise, passed: Sequence[str]) -> tuple[tuple[str, ...], Composition]:
         """What `exercise` is judged among, under a key that equal compositions share."""
         lent = self.borrowed(exercise, passed)
+        given_up = tuple(sorted(self._given_up - {exercise.unit}))
         # a loose file is seeded with what it does not define, except with the exercise itself
-        key = (*lent, f"for {exercise.id}") if isinstance(self.sources.loose, Source) else lent
-        return key, Composition(self.course, self.sources, self.reference, lent, exercise, sparing=self.sparing)
+        seeded = (f"for {exercise.id}",) if isinstance(self.sources.loose, Source) else ()
+        return (*lent, *seeded, *(f"without {unit}" for unit in given_up)), Composition(
+            self.course, self.sources, self.reference, lent, exercise, sparing=self.sparing, given_up=given_up
+        )
 
     def _opening(self, exercise: Exercise, source: Source, passed: Sequence[str]) -> Opening:
         composed, composition = self._composition(exercise, passed)
@@ -188,15 +204,38 @@ class Subject:
             raise self._failures[key]
         if key not in self._openings:
             try:
-                with preserved_state(), time_limit(self.course.limits.import_seconds):
-                    self._openings[key] = self._open(composed, composition, source.name)
+                self._openings[key] = self._imported(composed, composition, source.name)
             except KitFailure:
                 raise
-            except (Exception, SystemExit, TimeExpired, SubjectDied) as error:
+            except FAILURES as error:
+                if self._gives_up_another(composed, composition, exercise.unit):
+                    return self._opening(exercise, source, passed)
                 stub = isinstance(error, NotImplementedError) and self.raised_by_student(error)
                 self._failures[key] = SubjectError(self._import_problem(error, source), started=not stub)
                 raise self._failures[key] from None
         return self._openings[key]
+
+    def _imported(self, key: tuple[str, ...], composition: Composition, module: str) -> Opening:
+        with preserved_state(), time_limit(self.course.limits.import_seconds):
+            return self._open(key, composition, module)
+
+    def _gives_up_another(self, key: tuple[str, ...], composition: Composition, unit: str) -> bool:
+        """Whether a unit before `unit`, which may build on it, is found to be one that cannot be used."""
+        for name in itertools.takewhile(lambda name: name != unit, self.course.by_unit):
+            if self.reference is not None and composition.uses(name):
+                whole = self.reference.units[name]
+                assert isinstance(whole, Source), "the reference is read and checked before it is lent"
+                try:
+                    opening = self._imported(key, composition, name)
+                    for symbol in whole.definitions:
+                        if "." not in symbol:
+                            opening.reach(symbol, None)
+                except KitFailure:
+                    raise
+                except FAILURES:
+                    self._given_up.add(name)
+                    return True
+        return False
 
     def _open(self, key: tuple[str, ...], composition: Composition, module: str) -> Opening:
         if key not in self._packages:

@@ -207,11 +207,11 @@ def definitions(tree: ast.Module) -> dict[str, ast.stmt]:
     """What a module defines itself: `SGD` and `SGD.step` by the statement that does it; imported names are not."""
     found: dict[str, ast.stmt] = {}
     for statement in _statements(tree.body):
-        for name in _bound(statement):
+        for name in bound_by(statement):
             found[name] = statement
         if isinstance(statement, ast.ClassDef):
             for inner in _statements(statement.body):
-                for name in _bound(inner):
+                for name in bound_by(inner):
                     found[f"{statement.name}.{name}"] = inner
     return found
 
@@ -223,7 +223,8 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
             yield from _statements([s for s in ast.iter_child_nodes(statement) if isinstance(s, ast.stmt)])
 
 
-def _bound(statement: ast.stmt) -> list[str]:
+def bound_by(statement: ast.stmt) -> list[str]:
+    """The names that a definition or an assignment binds."""
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [statement.name]
     targets = statement.targets if isinstance(statement, ast.Assign) else []

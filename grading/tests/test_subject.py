@@ -28,7 +28,7 @@ from grading.subject import (
     read_sources,
     time_limit,
 )
-from grading.verdict import PASSED, Verdict
+from grading.verdict import PASSED, WRONG, Verdict
 
 from .conftest import ROOT
 
@@ -215,14 +215,42 @@ def test_a_broken_unit_leaves_the_others_alone(course: Course, tmp_path: Path) -
         one.exercise(course.exercises["callback"])
 
 
-def test_what_a_broken_unit_is_given_is_there_for_the_others(course: Course, tmp_path: Path) -> None:
-    (tmp_path / "u4_learner.py").write_text("def oops(:\n")
-    (tmp_path / "u5_hooks.py").write_text((ROOT / "solutions" / "u5_hooks.py").read_text(encoding="utf-8"))
-    judge = Judge(course, read_sources(course, tmp_path), read_sources(course, ROOT / "solutions"), 1)
-    # it cancels a fit, with an exception of unit 4
-    verdict = judge.run(next(c for c in judge.checks("hooks_callback") if c.name == "hooks_callback_removes_its_hooks"))
+# how a file of unit 4 can be spoilt, as text that is replaced, so that it leaves unit 5 with nothing to build on
+SPOILT = {
+    "no Python": ("class Callback:", "class Callback"),
+    "a crash": ("class Callback:", "1 / 0\nclass Callback:"),
+    "a library that is not there": ("import torch\n", "import torch\nimport nothing_of_this_name\n"),
+    "an exit": ("class Callback:", "sys.exit()\nclass Callback:"),
+    "a loop": ("class Callback:", "while True: pass\nclass Callback:"),
+    "a name taken away": ("def accuracy(", "del MetricsCallback\ndef accuracy("),
+    "a given class left out": ("class MetricsCallback(Callback):", "class Metrics(Callback):"),
+    "another given class left out": ("class CancelFitException(", "class Cancelled("),
+}
+
+
+def spoil_unit_4(folder: Path, how: str) -> None:
+    """Puts a spoilt unit 4 beside a right unit 5."""
+    for unit in ("u4_learner.py", "u5_hooks.py"):
+        text = (ROOT / "solutions" / unit).read_text(encoding="utf-8")
+        old, new = SPOILT[how] if unit == "u4_learner.py" else ("", "")
+        assert old in text
+        (folder / unit).write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_spoilt_unit_costs_the_next_one_nothing(course: Course, tmp_path: Path, how: str) -> None:
+    spoil_unit_4(tmp_path, how)
+    quick = replace(course, limits=Limits(import_seconds=3))
+    judge = Judge(quick, read_sources(quick, tmp_path), read_sources(quick, ROOT / "solutions"), 1)
+    # the checks of the hooks' callback cancel a fit, with an exception of unit 4
+    verdicts = list(
+        judge.judge([course.exercises[name] for name in ("callback", "hook", "hooks_callback")], slow=False)
+    )
     judge.close()
-    assert verdict.verdict == PASSED, verdict.message
+    assert {verdict.verdict for verdict in verdicts if verdict.exercise != "callback"} == {PASSED}
+    # what was given is given again, and what else is wrong with unit 4 is the verdict of unit 4
+    loads = "left out" in how or how == "a name taken away"
+    assert {verdict.verdict for verdict in verdicts if verdict.exercise == "callback"} == {PASSED if loads else WRONG}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import time
@@ -20,6 +21,7 @@ from grading.subject import Sources, SubjectDied, TimeExpired, read_sources
 from grading.verdict import DELEGATED, NOT_STARTED, PASSED, WRONG, Verdict
 
 from .conftest import ROOT
+from .test_subject import spoil_unit_4
 
 Reach = Callable[[str, str], Any]
 Graded = Callable[..., dict[str, Verdict]]
@@ -294,6 +296,17 @@ def test_one_of_each_gets_the_same_verdicts_on_both_sides(course: Course, sandbo
                 assert (there[check].verdict, there[check].points) == (verdict.verdict, verdict.points), (
                     f"seed {seed}: {check}: {there[check].message}"
                 )
+
+
+@pytest.mark.parametrize("how", ["a crash", "a loop", "a name taken away", "a given class left out"])
+def test_a_spoilt_unit_costs_the_next_one_nothing(course: Course, sandbox: Sandbox, tmp_path: Path, how: str) -> None:
+    spoil_unit_4(tmp_path, how)
+    quick = dataclasses.replace(course, limits=dataclasses.replace(course.limits, import_seconds=3))
+    sources, reference = read_sources(quick, tmp_path), read_sources(quick, ROOT / "solutions")
+    judge = Judge(quick, sources, reference, 1, subject=RemoteSubject(quick, sources, reference, sandbox))
+    verdicts = list(judge.judge([course.exercises["hook"], course.exercises["hooks_callback"]], slow=False))
+    judge.close()
+    assert {verdict.verdict for verdict in verdicts} == {PASSED}
 
 
 def test_stubs_are_not_started(course: Course, sandbox: Sandbox) -> None:

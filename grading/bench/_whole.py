@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from grading.course import Course, load
+from grading.judge import fresh_seed
 
 from ._class import JOBS, short_course
 from ._notebooks import GOODINIT, NBGRADER, Notebooks
@@ -48,6 +49,7 @@ def whole_lines(root: Path, students: int) -> Iterator[str]:
         counted = Counter(group.kinds.values())
         kinds = ", ".join(f"{counted[kind]} {kind}" for kind in MIX)
         yield f"{students} students hand in {len(group.kinds)} notebooks in {len(group.units)} units ({kinds})"
+        yield f"  seed: {group.seed}"
         yield from group.through_nbgrader()
         yield from group.compared(group.checked())
 
@@ -59,6 +61,8 @@ class _Class:
         from grading.nbgrader import build_course
 
         self.course, self.folder = course, folder
+        # how many checks of an exercise see a mistake may depend on what is drawn
+        self.seed = fresh_seed()
         self.units = [unit.id for unit in course.units]
         self.students = [f"student{number:02}" for number in range(students)]
         self.exchange = folder.parent / "exchange"
@@ -92,7 +96,7 @@ class _Class:
                 start = time.perf_counter()
                 command = [NBGRADER, step, unit, f"--Exchange.root={self.exchange}"]
                 done = subprocess.run(
-                    command + [FAST] * (step == "autograde"),
+                    command + [FAST, f"--Judged.seed={self.seed}"] * (step == "autograde"),
                     cwd=self.folder,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
@@ -109,7 +113,8 @@ class _Class:
         """By student and unit the points of each exercise, as `goodinit check` finds them in the same files."""
 
         def check(student: str) -> list[dict[str, Any]]:
-            words = ["check", "--impl", str(self.folder.parent / student), "--sandbox", "--fast", "--json"]
+            path = str(self.folder.parent / student)
+            words = ["check", "--impl", path, "--seed", str(self.seed), "--sandbox", "--fast", "--json"]
             done = subprocess.run(
                 [*GOODINIT, *words], cwd=self.course.root, capture_output=True, text=True, check=False
             )

@@ -60,17 +60,13 @@ class Composition:
         found: dict[str, str] = {}
         for unit in self.course.by_unit:
             # the student's file, and the reference, which completes it
-            for definer in (self._own(unit), self.reference and self.reference.units.get(unit)):
+            for definer in (self.own(unit), self.reference and self.reference.units.get(unit)):
                 if isinstance(definer, Source):
                     for name in definer.definitions:
                         found.setdefault(name, unit)
         return found
 
-    def uses(self, unit: str) -> bool:
-        """Whether anything of the student's file of a unit is in it."""
-        return self._own(unit) is not None
-
-    def _own(self, unit: str) -> Source | None:
+    def own(self, unit: str) -> Source | None:
         """The student's file of a unit, where there is one to be used."""
         source = self.sources.units.get(unit)
         return source if isinstance(source, Source) and unit not in self.given_up else None
@@ -84,16 +80,16 @@ class Composition:
         return ModuleCode(_compiled(tree, str(source.path)), str(source.path))
 
     def _unit_tree(self, unit: str) -> tuple[ast.Module, Source]:
-        source = self._own(unit)
+        source = self.own(unit)
         if self.reference is None:
             if source is None:
                 raise ModuleNotFoundError(f"there is no {unit}")
             return source.tree, source
-        whole = self._whole(unit)
+        whole = self.whole(unit)
         if source is None:
             return self._spared(whole) if self.sparing else whole.tree, whole
         exercises = [self.course.exercises[name] for name in self.lent if self.course.exercises[name].unit == unit]
-        return completed(substitute(source, whole, exercises), whole, self.course.by_unit[unit].exercises), source
+        return self._completed(substitute(source, whole, exercises), whole), source
 
     def _loose_module(self, loose: Source) -> ModuleCode:
         if self.reference is None:
@@ -102,15 +98,35 @@ class Composition:
         exercises = [self.course.exercises[name] for name in self.lent]
         for unit in self.reference.units:
             here = [piece for piece in exercises if piece.unit == unit and loose.defines(piece)]
-            tree = substitute(Source(loose.name, loose.path, loose.shown_path, tree), self._whole(unit), here)
+            tree = substitute(Source(loose.name, loose.path, loose.shown_path, tree), self.whole(unit), here)
         own = frozenset([*loose.definitions, self.exercise.symbol])
         return ModuleCode(_compiled(tree, str(loose.path)), str(loose.path), self.exercise.unit, own)
 
-    def _whole(self, unit: str) -> Source:
+    def whole(self, unit: str) -> Source:
+        """The reference's file of a unit."""
         assert self.reference is not None, "only the reference lends"
         whole = self.reference.units[unit]
         assert isinstance(whole, Source), "the reference is read and checked before it is lent"
         return whole
+
+    def _completed(self, tree: ast.Module, whole: Source) -> ast.Module:
+        """A copy with what `tree` lacks of the reference's definitions, each after the one that precedes it there.
+
+        Exercises among them are as good as stubs: others import them and may have no use for them.
+        """
+        bound = _names(tree)
+        if not any(bound.isdisjoint(names) for names in map(bound_by, whole.tree.body) if names):
+            return tree
+        tree = copy.deepcopy(tree)
+        _bring_along(tree, whole)
+        place = _first_definition(tree.body)
+        for statement in self._spared(whole).body:
+            names = set(bound_by(statement))
+            if names and bound.isdisjoint(names):
+                tree.body.insert(place, _as_at(statement, _line(tree.body, place)))
+            here = [index for index, one in enumerate(tree.body) if not names.isdisjoint(bound_by(one))]
+            place = here[-1] + 1 if here else place
+        return tree
 
     def _spared(self, whole: Source) -> ast.Module:
         """A unit of the reference in which the exercises that are not lent are as good as stubs."""
@@ -146,7 +162,7 @@ def _empty(node: ast.stmt, exercise: str) -> None:
 def substitute(source: Source, reference: Source, exercises: list[Exercise]) -> ast.Module:
     """A copy of `source` in which the names of `exercises` are defined as in `reference`.
 
-    What the reference imports or is given, and `source` has no name for, comes along: a student may have deleted it.
+    What the reference imports, and `source` has no name for, comes along: a student may have deleted it.
     """
     if not exercises:
         return source.tree
@@ -165,32 +181,9 @@ def substitute(source: Source, reference: Source, exercises: list[Exercise]) -> 
     return tree
 
 
-def completed(tree: ast.Module, reference: Source, exercises: Iterable[Exercise]) -> ast.Module:
-    """A copy of `tree` with what it lacks of the reference's definitions, each after the one that precedes it there.
-
-    Those of `exercises` are as good as stubs: others import them and may have no use for them.
-    """
-    bound = set(definitions(tree)) | {name for statement in tree.body for name in _imported(statement)}
-    defined = [(statement, names) for statement in reference.tree.body if (names := bound_by(statement))]
-    if all(bound.intersection(names) for _, names in defined):
-        return tree
-    tree = copy.deepcopy(tree)
-    _bring_along(tree, reference)
-    solved = {exercise.symbol: exercise.id for exercise in exercises}
-    place = _first_definition(tree.body)
-    for statement, names in defined:
-        if bound.isdisjoint(names):
-            tree.body.insert(place, _as_at(statement, _line(tree.body, place)))
-            if names[0] in solved:
-                _empty(tree.body[place], solved[names[0]])
-        here = [index for index, one in enumerate(tree.body) if not set(bound_by(one)).isdisjoint(names)]
-        place = here[-1] + 1 if here else place
-    return tree
-
-
 def _bring_along(tree: ast.Module, reference: Source) -> None:
     """Inserts the reference's imports of names that a module does not bind, above its first definition."""
-    bound = set(definitions(tree)) | {name for statement in tree.body for name in _imported(statement)}
+    bound = _names(tree)
     for statement in reference.tree.body:
         names = _imported(statement)
         if names and not set(names) <= bound and getattr(statement, "module", "") != "__future__":
@@ -198,6 +191,11 @@ def _bring_along(tree: ast.Module, reference: Source) -> None:
             assert isinstance(missing, ast.Import | ast.ImportFrom)
             missing.names = [alias for alias in missing.names if _local_name(alias) not in bound]
             _put(tree.body, None, missing, end=False)
+
+
+def _names(tree: ast.Module) -> set[str]:
+    """What a module defines or imports."""
+    return set(definitions(tree)) | {name for statement in tree.body for name in _imported(statement)}
 
 
 def _imported(statement: ast.stmt) -> list[str]:

@@ -82,7 +82,7 @@ class Subject:
         if self.reference is None or exercise.own_pieces:
             return ()
         # what has passed in a unit that is of no use to others is not there
-        away = self._given_up - {exercise.unit}
+        away = self._away(exercise)
         return borrowed(
             self.course, exercise, [name for name in passed if self.course.exercises[name].unit not in away]
         )
@@ -187,10 +187,14 @@ class Subject:
         self._packages.clear()
         self._openings.clear()
 
+    def _away(self, exercise: Exercise) -> tuple[str, ...]:
+        """The units that are the reference's for others, and so for `exercise`."""
+        return tuple(sorted(self._given_up - {exercise.unit}))
+
     def _composition(self, exercise: Exercise, passed: Sequence[str]) -> tuple[tuple[str, ...], Composition]:
         """What `exercise` is judged among, under a key that equal compositions share."""
         lent = self.borrowed(exercise, passed)
-        given_up = tuple(sorted(self._given_up - {exercise.unit}))
+        given_up = self._away(exercise)
         # a loose file is seeded with what it does not define, except with the exercise itself
         seeded = (f"for {exercise.id}",) if isinstance(self.sources.loose, Source) else ()
         return (*lent, *seeded, *(f"without {unit}" for unit in given_up)), Composition(
@@ -208,7 +212,7 @@ class Subject:
             except KitFailure:
                 raise
             except FAILURES as error:
-                if self._gives_up_another(composed, composition, exercise.unit):
+                if self.reference is not None and self._gives_up_another(composed, composition, exercise.unit):
                     return self._opening(exercise, source, passed)
                 stub = isinstance(error, NotImplementedError) and self.raised_by_student(error)
                 self._failures[key] = SubjectError(self._import_problem(error, source), started=not stub)
@@ -222,20 +226,23 @@ class Subject:
     def _gives_up_another(self, key: tuple[str, ...], composition: Composition, unit: str) -> bool:
         """Whether a unit before `unit`, which may build on it, is found to be one that cannot be used."""
         for name in itertools.takewhile(lambda name: name != unit, self.course.by_unit):
-            if self.reference is not None and composition.uses(name):
-                whole = self.reference.units[name]
-                assert isinstance(whole, Source), "the reference is read and checked before it is lent"
-                try:
-                    opening = self._imported(key, composition, name)
-                    for symbol in whole.definitions:
-                        if "." not in symbol:
-                            opening.reach(symbol, None)
-                except KitFailure:
-                    raise
-                except FAILURES:
-                    self._given_up.add(name)
-                    return True
+            if composition.own(name) is not None and not self._usable(key, composition, name):
+                self._given_up.add(name)
+                return True
         return False
+
+    def _usable(self, key: tuple[str, ...], composition: Composition, unit: str) -> bool:
+        """Whether a unit can be imported, and then has all that others may build on."""
+        try:
+            opening = self._imported(key, composition, unit)
+            for symbol in composition.whole(unit).definitions:
+                if "." not in symbol:
+                    opening.reach(symbol, None)
+        except KitFailure:
+            raise
+        except FAILURES:
+            return False
+        return True
 
     def _open(self, key: tuple[str, ...], composition: Composition, module: str) -> Opening:
         if key not in self._packages:

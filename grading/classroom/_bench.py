@@ -1,8 +1,9 @@
-"""A judge's process: loads suites and reference once, then forks a judge for each submission that it is sent.
+"""The process of a run that judges are forked from, with suites and reference loaded once.
 
-`python -m grading.classroom._bench FD` is started by the queue, which sends JSON over the connection FD. Forking means
-that no submission is judged in a process that another one has left traces in: a record depends on nothing but the
-submission and its seed. A student's code runs in neither process, but behind the wall.
+`python -m grading.classroom._bench FD PARENT` is started by the queue, which sends JSON over the connection FD: `judge`
+with a folder and a connection for a new judge, and `end` with the judge that is not wanted any more. A judge forks
+again for each submission that it is sent: none is judged in a process that another one has left traces in, so a record
+depends on nothing but the submission and its seed. A student's code runs in no such process, but behind the wall.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 import time
 import traceback
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,9 @@ class Bench:
 
     def __init__(self, setup: dict[str, Any]) -> None:
         self.course: Course = load(Path(setup["root"]))
+        self.cell_limits = CellLimits(**setup["cells"]) if setup.get("cells") else None
+        self.sandbox: _Watched = _WatchedCells(self.course) if self.cell_limits else _Watched(self.course)
+        self.sandbox.begin()
         for unit in self.course.units:
             load_suite(self.course, unit)
         self.exercises: list[Exercise] = [self.course.exercises[name] for name in setup["exercises"]]
@@ -72,9 +77,6 @@ class Bench:
         # a hint is given until all have been
         self.hints = {} if setup["hints"] else dict.fromkeys(self.course.exercises, sys.maxsize)
         self.hidden = Path(setup["hidden"]) if setup.get("hidden") else None
-        self.cell_limits = CellLimits(**setup["cells"]) if setup.get("cells") else None
-        self.sandbox = _WatchedCells(self.course) if self.cell_limits else _Watched(self.course)
-        self.sandbox.fork().kill()
         self.max_points = self._warm()
         self.inputs_seed: int | None = setup.get("inputs_seed")
         self.inputs = {} if self.inputs_seed is None else self._drawn(self.inputs_seed)
@@ -82,6 +84,8 @@ class Bench:
             "garments" in check.fixtures for exercise in self.exercises for check in self._checks(exercise)
         )
         self.garments = garments(setup["data"]) if needs_garments else None
+        # last, for the template gets ready meanwhile
+        self.sandbox.fork().kill()
 
     def _checks(self, exercise: Exercise, judge: Judge | None = None) -> list[Any]:
         checks = (judge or self._judge).checks(exercise.id)
@@ -215,18 +219,54 @@ def main() -> None:
         except EOFError:
             bench.sandbox.close()
             return
-        _prepare(Path(request["path"]))
-        parent = os.getpid()
-        child = os.fork()
-        if child == 0:
-            _child(bench, connection, request, parent)
-        _, status = os.waitpid(child, 0)
-        if status:
-            _send(connection, {"died": _how(status)})
+        if "end" in request:
+            os.killpg(request["end"], signal.SIGKILL)
+            os.waitpid(request["end"], 0)
+            _send(connection, {"ended": request["end"]})
+        else:
+            theirs = Connection(recv_handle(connection))
+            sandbox = bench.sandbox.branch()
+            parent = os.getpid()
+            pid = os.fork()
+            if pid == 0:
+                connection.close()
+                bench.sandbox = sandbox
+                _judge(bench, theirs, Path(request["judge"]), parent)
+            theirs.close()
+            sandbox.release()
+            os.setpgid(pid, pid)
+            _send(connection, {"pid": pid})
+
+
+def _judge(bench: Bench, connection: Connection, folder: Path, parent: int) -> None:
+    """Judges one submission after the other, until it is ended."""
+    try:
+        _end_with(parent)
+        os.setpgid(0, 0)
+        os.chdir(folder)
+        os.dup2(os.open("errors.txt", os.O_WRONLY | os.O_CREAT), 2)
+        while True:
+            request = _receive(connection)
+            _prepare(Path(request["path"]))
+            me = os.getpid()
+            child = os.fork()
+            if child == 0:
+                _child(bench, connection, request, me)
+            _, status = os.waitpid(child, 0)
+            if status:
+                _send(connection, {"died": _how(status)})
+    except EOFError:
+        # nobody is there any more who would send submissions
+        pass
+    except Exception:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(1)
 
 
 def _prepare(path: Path) -> None:
-    """Imports what reading a notebook takes, once for all children to come: it takes longer than to judge one."""
+    """Imports what reading a notebook takes, once for all submissions to come: it takes longer than to judge one."""
     if "jupytext" not in sys.modules and (path.suffix == ".ipynb" or any(path.glob("*.ipynb"))):
         importlib.import_module("nbformat")
         importlib.import_module("jupytext.magics")

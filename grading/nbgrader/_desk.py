@@ -157,7 +157,8 @@ def _kept_seed(folder: Path) -> int:
     path = folder / "seed"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        new = folder / f"seed.{os.getpid()}"
+        # a name of its own, also among threads
+        new = folder / f"seed.{secrets.token_hex(8)}"
         new.write_text(f"{secrets.randbelow(SEEDS)}\n", encoding="ascii")
         # of several commands that run for the first time, one is first
         with contextlib.suppress(FileExistsError):

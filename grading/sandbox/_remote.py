@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import copy
 import dis
 import json
 import marshal
@@ -21,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache, lru_cache, partial
 from itertools import count
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import torch
 
@@ -53,6 +54,8 @@ MAX_WORKERS = 3
 # the first of the user ids that workers get when the judge is root, one each, so that no two can signal each other
 FIRST_UID, UIDS = 2_000_000_000, 1_000_000
 START_SECONDS = 60.0
+
+Found = TypeVar("Found")
 
 RAISED = {
     kind.__name__: kind
@@ -122,31 +125,24 @@ class Sandbox:
         # no two judges of one machine begin at the same user
         self._numbers = count(secrets.randbelow(UIDS))
         self._process: subprocess.Popen[bytes] | None = None
+        # to a template that is starting, and to one that is ready
+        self._begun: socket.socket | None = None
         self._control: socket.socket | None = None
 
-    def fork(self) -> Worker:
-        """A new confined worker, which knows of nothing yet."""
-        for attempt in (1, 2):
-            try:
-                return self._fork(self._started())
-            except (OSError, ValueError) as error:
-                # the template has died: a new one, once
-                self.close()
-                if attempt == 2:
-                    raise SandboxError(f"the process that workers are forked from does not answer ({error})") from None
-        raise AssertionError("unreachable")
-
-    def _started(self) -> socket.socket:
-        if self._control is None:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            ours.settimeout(START_SECONDS)
-            # every process that comes from this template carries the same command line, and no other one does
-            mark = secrets.token_hex(8)
-            environment = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-            # the order of a set must not differ from one grading to the next
-            environment["PYTHONHASHSEED"] = "0"
-            # where libraries keep their caches, for the template alone
-            environment |= {name: os.environ[name] for name in ("HOME", "MPLCONFIGDIR") if name in os.environ}
+    def begin(self) -> None:
+        """Starts the template without waiting for it: importing torch there and here can go side by side."""
+        if self._begun is not None or self._control is not None:
+            return
+        self._begun, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._begun.settimeout(START_SECONDS)
+        # every process that comes from this template carries the same command line, and no other one does
+        mark = secrets.token_hex(8)
+        environment = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        # the order of a set must not differ from one grading to the next
+        environment["PYTHONHASHSEED"] = "0"
+        # where libraries keep their caches, for the template alone
+        environment |= {name: os.environ[name] for name in ("HOME", "MPLCONFIGDIR") if name in os.environ}
+        with theirs:
             self._process = subprocess.Popen(
                 [*outer_wall(), sys.executable, "-P", "-m", f"{__package__}._template", str(theirs.fileno()), mark],
                 pass_fds=[theirs.fileno()],
@@ -155,29 +151,72 @@ class Sandbox:
                 stderr=subprocess.PIPE,
                 env=environment,
             )
-            theirs.close()
+
+    def branch(self) -> Self:
+        """A sandbox for a process that is forked from this one: its template is a copy of this one's, made at once."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.settimeout(START_SECONDS)
+        with theirs:
+            self._tried(lambda control: self._asked(control, {"do": "branch"}, theirs))
+        found = copy.copy(self)
+        found._numbers, found._process, found._control = count(secrets.randbelow(UIDS)), None, ours
+        return found
+
+    def release(self) -> None:
+        """Closes the connection to a template that another process has been given."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+
+    def fork(self) -> Worker:
+        """A new confined worker, which knows of nothing yet."""
+        return self._tried(self._fork)
+
+    def _tried(self, request: Callable[[socket.socket], Found]) -> Found:
+        """What the template answers; where it has died, what a new one answers, once."""
+        for attempt in (1, 2):
             try:
-                answer = ours.recv(64)
+                return request(self._started())
+            except (OSError, ValueError) as error:
+                self.close()
+                if attempt == 2:
+                    raise SandboxError(f"the process that workers are forked from does not answer ({error})") from None
+        raise AssertionError("unreachable")
+
+    def _started(self) -> socket.socket:
+        if self._control is None:
+            self.begin()
+            assert self._begun is not None and self._process is not None, "it was begun"
+            try:
+                answer = self._begun.recv(64)
             except TimeoutError:
                 answer = b""
             if not answer:
                 self._process.kill()
                 _, words = self._process.communicate()
+                self.close()
                 last = (words.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
                 raise SandboxError(f"the process that workers are forked from did not start: {last}")
-            self._control = ours
+            self._control, self._begun = self._begun, None
         return self._control
+
+    @staticmethod
+    def _asked(
+        control: socket.socket, request: dict[str, Any], connection: socket.socket
+    ) -> tuple[dict[str, Any], list[int]]:
+        """What the template answers to a request that a connection goes with, and the descriptors that come back."""
+        socket.send_fds(control, [json.dumps(request).encode()], [connection.fileno()])
+        text, files, _, _ = socket.recv_fds(control, REPLY_BYTES, 1)
+        answer: dict[str, Any] = json.loads(text)
+        return answer, files
 
     def _fork(self, control: socket.socket) -> Worker:
         ours, theirs = socket.socketpair()
         uid = FIRST_UID + next(self._numbers) % UIDS if os.geteuid() == 0 else None
         request = {"do": "fork", "limits": asdict(self.limits), "uid": uid}
-        try:
-            socket.send_fds(control, [json.dumps(request).encode()], [theirs.fileno()])
-            text, files, _, _ = socket.recv_fds(control, REPLY_BYTES, 1)
-        finally:
-            theirs.close()
-        worker = Worker(self, bounded(ours), json.loads(text)["pid"], files[0])
+        with theirs:
+            answer, files = self._asked(control, request, theirs)
+        worker = Worker(self, bounded(ours), answer["pid"], files[0])
         try:
             hello, _ = receive(ours, MEGABYTE, time.monotonic() + START_SECONDS)
         except (Closed, Late, WireError) as error:
@@ -204,9 +243,10 @@ class Sandbox:
 
     def close(self) -> None:
         """Ends the template, and with it every worker."""
-        if self._control is not None:
-            self._control.close()
-            self._control = None
+        for connection in (self._begun, self._control):
+            if connection is not None:
+                connection.close()
+        self._begun = self._control = None
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(5)

@@ -1,8 +1,8 @@
 """The process that workers are forked from: torch imported and warmed, no suite, no solution and no secret in it.
 
 `python -m grading.sandbox._template FD MARK` reads requests from the socket FD: `fork` with a worker's socket attached,
-`reap`, and `cells`, after which workers can run a notebook's cells. Forking takes a few milliseconds where a fresh
-interpreter takes seconds.
+`reap`, `branch` with the socket attached that a copy of this process reads requests from, and `cells`, after which
+workers can run a notebook's cells. Forking takes a few milliseconds where a fresh interpreter takes seconds.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def main() -> None:
         warm()
     readable = _confine.readable_paths()
     cells: Cells | None = None
+    branches: set[int] = set()
     control.send(READY)
     while True:
         try:
@@ -52,6 +53,8 @@ def main() -> None:
         request = json.loads(text)
         if request["do"] == "fork":
             _fork(control, request, files[0], readable, cells)
+        elif request["do"] == "branch":
+            control = _branched(control, files[0], branches)
         elif request["do"] == "cells":
             cells, problem = _prepared()
             control.send(json.dumps({"problem": problem}).encode())
@@ -93,6 +96,20 @@ def _prepared() -> tuple[Cells | None, str]:
     except Exception as error:
         return None, f"{type(error).__name__}: {error}"
     return cells, ""
+
+
+def _branched(control: socket.socket, connection: int, branches: set[int]) -> socket.socket:
+    """Where this process goes on reading requests: after a fork, its copy does so from the other connection."""
+    branches -= {pid for pid in branches if os.waitpid(pid, os.WNOHANG)[0]}
+    pid = os.fork()
+    if pid == 0:
+        branches.clear()
+        control.close()
+        return socket.socket(fileno=connection)
+    branches.add(pid)
+    os.close(connection)
+    control.send(b"{}")
+    return control
 
 
 def _fork(

@@ -55,7 +55,7 @@ elif "judge" not in globals():  # Dask runs this twice
     if "OTHER_KIT" in os.environ:
         _cluster.kit_version = lambda course: "0.0.1+other"
     if "NO_WALL" in os.environ:
-        _queue._Judge.receive = lambda self: {{"cannot": "no wall here"}}
+        _queue._Bench._ask = lambda self, *request: {{"cannot": "no wall here"}}
 """
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 
 from grading.classroom import _queue
-from grading.classroom._entries import Taken, find, take
+from grading.classroom._entries import Entry, Taken, find, take
 from grading.classroom._output import Output, OutputError, as_csv
 from grading.classroom._queue import LOST, Job, Queue
 from grading.cli import main
@@ -364,28 +365,41 @@ def test_only_what_has_changed_is_graded_again(
 def test_a_judge_that_dies_or_hangs_is_replaced(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its submission is tried once more, then recorded; the next one is judged."""
+    """Its submission is tried once more, then recorded; the next one is judged, by a new bench where that has died."""
     monkeypatch.setattr(_queue, "READ_SECONDS", 2.0)
-    for name in ("bad.py", "good.py"):
-        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "in").mkdir()
+    for name in ("bad.py", "good.py", "unlucky.py"):
         (tmp_path / "in" / name).write_text(MEAN)
     course = load(checkout)
     setup = {"root": str(checkout), "exercises": ["mean"], "slow": False, "hints": True, "data": None}
     queue = Queue(setup, tmp_path / "work", 1, 60.0)
-    signals = [signal.SIGKILL, signal.SIGSTOP]
+    benches = set()
 
-    def taking(bad: bool, entry: Any) -> Taken:
-        if bad:
-            os.kill(queue.judges[0].process.pid, signals.pop(0))
+    def kill(*, bench: bool, by: int = signal.SIGKILL) -> None:
+        assert queue.bench is not None
+        if bench:
+            benches.add(queue.bench)
+        os.kill(queue.bench.process.pid if bench else queue.judges[0].pid, by)
+
+    misfortunes = {
+        "bad.py": [partial(kill, bench=False), partial(kill, bench=False, by=signal.SIGSTOP)],
+        "unlucky.py": [partial(kill, bench=True)],
+    }
+
+    def taking(entry: Entry) -> Taken:
+        if misfortunes.get(entry.raw):
+            misfortunes[entry.raw].pop(0)()
         return take(course, tmp_path / "in", entry)
 
-    bad, good = find(tmp_path / "in")
-    jobs = [Job(bad, 1, lambda: taking(True, bad)), Job(good, 1, lambda: taking(False, good))]
     with queue:
-        results = {result.job.entry: result for result in queue.run(jobs)}
-    assert results[bad].problem == f"{LOST}: it took too long to read or to judge"
-    assert not results[good].problem
-    assert {verdict["verdict"] for verdict in results[good].verdicts} == {"passed"}
+        jobs = [Job(entry, 1, partial(taking, entry)) for entry in find(tmp_path / "in")]
+        results = {result.job.entry.raw: result for result in queue.run(jobs)}
+        assert queue.bench not in benches
+    assert len(benches) == 1
+    assert results["bad.py"].problem == f"{LOST}: it took too long to read or to judge"
+    for name in ("good.py", "unlucky.py"):
+        assert not results[name].problem
+        assert {verdict["verdict"] for verdict in results[name].verdicts} == {"passed"}
     assert not list((tmp_path / "work").iterdir())
 
 
@@ -438,6 +452,7 @@ def test_without_a_wall_nothing_is_graded(
     checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("grading.sandbox._remote.platform_problem", lambda: "no wall here")
+    monkeypatch.setattr("sys.platform", "darwin")
     assert goodinit(checkout, "grade", "tests", "--out", "o") == 2
     assert capsys.readouterr().err == "goodinit: no wall here\n"
     assert goodinit(checkout, "check", "mean", "--impl", "solutions", "--sandbox") == 2

@@ -239,8 +239,8 @@ def test_one_judge_serves_a_whole_command(group: Class) -> None:
         graded(group, student)
     benches = [bench for bench in _autograde._benches().values() if bench.desk.folder == desk(group).folder]
     assert len(benches) == 1
-    # numbers are given to judges as they are started
-    assert benches[0].queue.numbers.__reduce__()[1] == (1,)
+    # numbers are given to the bench and to judges as they are started
+    assert benches[0].queue.numbers.__reduce__()[1] == (2,)
     benches[0]._rest()
     assert benches[0].queue.judges == []
     group.hand_in("ida", answers={"mean": MEAN})

@@ -60,6 +60,12 @@ def mine(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures cost nothing where nobody looks at them."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, path, **options: Path(path).touch())
+
+
 def change(folder: Path, unit: str, old: str, new: str) -> None:
     path = folder / f"{unit}.py"
     text = path.read_text(encoding="utf-8")
@@ -85,7 +91,7 @@ def test_a_run_leaves_numbers_and_pictures(train: Train, tmp_path: Path):
         assert (tmp_path / "out" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_seed_replays_a_run(train: Train, tmp_path: Path):
+def test_a_seed_replays_a_run(train: Train, tmp_path: Path, undrawn: None):
     histories = []
     for out in ("once", "again"):
         assert train("--epochs", "1", "--seed", "5", out=out)[0] == 0
@@ -122,14 +128,14 @@ def test_what_students_code_raises_is_one_sentence_with_its_line(train: Train, m
     assert err.count("\n") == 1
 
 
-def test_a_missing_return(train: Train, mine: Path):
+def test_a_missing_return(train: Train, mine: Path, undrawn: None):
     change(mine, "u9_fashion", "    learn.fit(epochs)\n    return learn\n", "    learn.fit(epochs)\n")
     status, _, err = train("--epochs", "1", impl=str(mine))
     assert status == 2
     assert "is a `return` missing?" in err
 
 
-def test_a_picture_that_cannot_be_drawn_spoils_nothing(train: Train, mine: Path, tmp_path: Path):
+def test_a_picture_that_cannot_be_drawn_spoils_nothing(train: Train, mine: Path, tmp_path: Path, undrawn: None):
     change(mine, "u5_hooks", "        return figure\n", '        raise NotImplementedError("activation_stats: ...")\n')
     status, out, _ = train("--epochs", "1", impl=str(mine))
     assert status == 0
@@ -138,7 +144,7 @@ def test_a_picture_that_cannot_be_drawn_spoils_nothing(train: Train, mine: Path,
     assert not (tmp_path / "out" / "activations.png").exists()
 
 
-def test_train_may_have_the_bare_signature(train: Train, mine: Path):
+def test_train_may_have_the_bare_signature(train: Train, mine: Path, undrawn: None):
     change(
         mine,
         "u9_fashion",
@@ -157,7 +163,7 @@ def test_train_may_have_the_bare_signature(train: Train, mine: Path):
     assert "valid accuracy 0." in out
 
 
-def test_a_training_that_diverges_ends_normally(train: Train, tmp_path: Path):
+def test_a_training_that_diverges_ends_normally(train: Train, tmp_path: Path, undrawn: None):
     status, out, err = train("--epochs", "1", "--lr", "1e30")
     assert status == 0, err
     assert "valid accuracy" in out

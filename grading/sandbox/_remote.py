@@ -194,6 +194,7 @@ class Sandbox:
             if not answer:
                 self._process.kill()
                 _, words = self._process.communicate()
+                self._process = None
                 self.close()
                 last = (words.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
                 raise SandboxError(f"the process that workers are forked from did not start: {last}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +18,8 @@ import torch
 from grading.bugs import Variant, load_bugs, load_variants, with_bug
 from grading.course import Course
 from grading.judge import Judge, fresh_seed
-from grading.sandbox import RemoteSubject, Sandbox, outer_wall
+from grading.sandbox import RemoteSubject, Sandbox, SandboxError, outer_wall
+from grading.sandbox._outer import ROOMS
 from grading.subject import Sources, SubjectDied, TimeExpired, read_sources
 from grading.verdict import DELEGATED, NOT_STARTED, PASSED, WRONG, Verdict
 
@@ -383,7 +386,24 @@ def test_bubblewrap_is_put_around_the_template(course: Course, tmp_path: Path, m
     assert f"--tmpfs {ROOT}" in started
     assert "--unshare-net" in started
     assert "solutions" not in started
-    assert trial.endswith("import torch, grading.sandbox")
+    assert trial.endswith("import grading.sandbox._template")
+
+
+def test_bubblewrap_leaves_the_template_all_that_it_loads() -> None:
+    """Also where the package lies in a checkout, of which nothing else is there."""
+    program = "import grading.sandbox._template, grading.sandbox._cells, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = [name.split(".")[1] for name in done.stdout.split() if name.startswith("grading.")]
+    assert {"sandbox", "startup", "subject"} <= set(loaded) <= {room.removesuffix(".py") for room in ROOMS}
+    assert not {"bugs", "judge", "kit", "tests"} & {room.removesuffix(".py") for room in ROOMS}
+
+
+def test_a_template_that_does_not_start_is_one_sentence(
+    course: Course, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("grading.sandbox._remote.outer_wall", lambda: ("sh", "-c", "echo lost >&2; exit 3", "--"))
+    with Sandbox(course) as found, pytest.raises(SandboxError, match="did not start: lost"):
+        found.fork()
 
 
 def test_a_bubblewrap_that_cannot_run_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,6 +150,11 @@ class Subject:
         last = node.body[-1] if isinstance(node, ast.FunctionDef) and len(exercise.names) == 1 else None
         return isinstance(last, ast.Raise) and last.exc is not None and "NotImplementedError" in ast.unparse(last.exc)
 
+    def untouched(self, exercise: Exercise) -> str:
+        """Where the stub stands, and what it says, of an exercise that is as it was given; empty for all others."""
+        source, stub = self.sources.of(exercise), self.sources.untouched(exercise)
+        return f"{source.where(stub.lineno)}: {ast.unparse(stub)}" if stub and isinstance(source, Source) else ""
+
     def locate(self, exercise: Exercise) -> str:
         """Where the student's definition stands: `exercises/u7_normalization.py:40`."""
         source = self.sources.of(exercise)

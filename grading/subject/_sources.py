@@ -83,6 +83,14 @@ class Sources:
         found = [source.definitions.get(name) for name in exercise.names]
         return all(node is not None and "raise NotImplementedError" not in ast.unparse(node) for node in found)
 
+    def untouched(self, exercise: Exercise) -> ast.Raise | None:
+        """The statement that a stub consists of, where an exercise consists of stubs alone."""
+        source = self.of(exercise)
+        if not isinstance(source, Source):
+            return None
+        found = [_stub(source.definitions.get(name)) for name in exercise.names]
+        return found[0] if all(found) else None
+
     def all(self) -> Iterator[Source]:
         for source in (*self.units.values(), self.loose):
             if isinstance(source, Source):
@@ -214,6 +222,25 @@ def definitions(tree: ast.Module) -> dict[str, ast.stmt]:
                 for name in bound_by(inner):
                     found[f"{statement.name}.{name}"] = inner
     return found
+
+
+def _stub(node: ast.stmt | None) -> ast.Raise | None:
+    """The statement that raises NotImplementedError, of a function that has no other or a class of such methods."""
+    if isinstance(node, ast.ClassDef):
+        methods = [_stub(inner) for inner in node.body if isinstance(inner, ast.FunctionDef)]
+        return methods[0] if methods and all(methods) else None
+    if not isinstance(node, ast.FunctionDef) or node.decorator_list:
+        return None
+    given = ast.dump(ast.parse("super().__init__()").body[0])
+    rest = [one for one in node.body if not _is_text(one) and ast.dump(one) != given]
+    match rest:
+        case [ast.Raise(exc=ast.Call(func=ast.Name("NotImplementedError"))) as only]:
+            return only
+    return None
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:

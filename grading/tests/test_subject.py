@@ -216,6 +216,24 @@ def test_a_broken_unit_leaves_the_others_alone(course: Course, tmp_path: Path) -
 
 
 # how a file of unit 4 can be spoilt, as text that is replaced, so that it leaves unit 5 with nothing to build on
+def test_only_what_was_given_is_a_stub(course: Course, tmp_path: Path) -> None:
+    """What is known not to have been started is not run: whatever else a body does may be an answer, or a mistake."""
+    stub = '    raise NotImplementedError("mean: replace this line with your own")\n'
+    for body, untouched in {
+        stub: True,
+        f'    """What it is."""\n{stub}': True,
+        f"    if t.numel() == 1:\n        return t\n{stub}": False,
+        f"    t = t.no_such_thing\n{stub}": False,
+        f"{stub}    yield t\n": False,
+        "    return t.mean()\n": False,
+    }.items():
+        path = tmp_path / "mine.py"
+        path.write_text(f"def mean(t):\n{body}")
+        found = subject(course, path).untouched(course.exercises["mean"])
+        assert bool(found) == untouched, body
+        assert not found or (found.startswith(f"{path}:") and "replace this line" in found)
+
+
 SPOILT = {
     "no Python": ("class Callback:", "class Callback"),
     "a crash": ("class Callback:", "1 / 0\nclass Callback:"),

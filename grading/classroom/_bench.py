@@ -233,7 +233,8 @@ def main() -> None:
                 bench.sandbox = sandbox
                 _judge(bench, theirs, Path(request["judge"]), parent)
             theirs.close()
-            sandbox.release()
+            # the judge has its own end of the connection
+            sandbox.close()
             os.setpgid(pid, pid)
             _send(connection, {"pid": pid})
 
@@ -242,9 +243,7 @@ def _judge(bench: Bench, connection: Connection, folder: Path, parent: int) -> N
     """Judges one submission after the other, until it is ended."""
     try:
         _end_with(parent)
-        os.setpgid(0, 0)
         os.chdir(folder)
-        os.dup2(os.open("errors.txt", os.O_WRONLY | os.O_CREAT), 2)
         while True:
             request = _receive(connection)
             _prepare(Path(request["path"]))

@@ -162,12 +162,6 @@ class Sandbox:
         found._numbers, found._process, found._control = count(secrets.randbelow(UIDS)), None, ours
         return found
 
-    def release(self) -> None:
-        """Closes the connection to a template that another process has been given."""
-        if self._control is not None:
-            self._control.close()
-            self._control = None
-
     def fork(self) -> Worker:
         """A new confined worker, which knows of nothing yet."""
         return self._tried(self._fork)

@@ -231,16 +231,17 @@ def _stub(node: ast.stmt | None) -> ast.Raise | None:
         return methods[0] if methods and all(methods) else None
     if not isinstance(node, ast.FunctionDef) or node.decorator_list:
         return None
-    given = ast.dump(ast.parse("super().__init__()").body[0])
-    rest = [one for one in node.body if not _is_text(one) and ast.dump(one) != given]
-    match rest:
+    match [statement for statement in node.body if not _is_given(statement)]:
         case [ast.Raise(exc=ast.Call(func=ast.Name("NotImplementedError"))) as only]:
             return only
     return None
 
 
-def _is_text(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+def _is_given(statement: ast.stmt) -> bool:
+    """A docstring, or the call that a module of torch begins with."""
+    if not isinstance(statement, ast.Expr):
+        return False
+    return isinstance(statement.value, ast.Constant) or ast.unparse(statement) == "super().__init__()"
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:

@@ -215,7 +215,6 @@ def test_a_broken_unit_leaves_the_others_alone(course: Course, tmp_path: Path) -
         one.exercise(course.exercises["callback"])
 
 
-# how a file of unit 4 can be spoilt, as text that is replaced, so that it leaves unit 5 with nothing to build on
 def test_only_what_was_given_is_a_stub(course: Course, tmp_path: Path) -> None:
     """What is known not to have been started is not run: whatever else a body does may be an answer, or a mistake."""
     stub = '    raise NotImplementedError("mean: replace this line with your own")\n'
@@ -234,6 +233,7 @@ def test_only_what_was_given_is_a_stub(course: Course, tmp_path: Path) -> None:
         assert not found or (found.startswith(f"{path}:") and "replace this line" in found)
 
 
+# how a file of unit 4 can be spoilt, as text that is replaced, so that it leaves unit 5 with nothing to build on
 SPOILT = {
     "no Python": ("class Callback:", "class Callback"),
     "a crash": ("class Callback:", "1 / 0\nclass Callback:"),
@@ -261,7 +261,9 @@ def test_a_spoilt_unit_costs_the_next_one_nothing(course: Course, tmp_path: Path
     quick = replace(course, limits=Limits(import_seconds=3))
     judge = Judge(quick, read_sources(quick, tmp_path), read_sources(quick, ROOT / "solutions"), 1)
     # the checks of the hooks' callback cancel a fit, with an exception of unit 4
-    verdicts = list(judge.judge([course.exercises[name] for name in ("callback", "hooks_callback")], slow=False))
+    verdicts = list(
+        judge.judge([course.exercises[name] for name in ("callback", "hook", "hooks_callback")], slow=False)
+    )
     judge.close()
     assert {verdict.verdict for verdict in verdicts if verdict.exercise != "callback"} == {PASSED}
     # what was given is given again, and what else is wrong with unit 4 is the verdict of unit 4

@@ -301,13 +301,13 @@ def test_one_of_each_gets_the_same_verdicts_on_both_sides(course: Course, sandbo
                 )
 
 
-@pytest.mark.parametrize("how", ["a loop", "a given class left out"])
+@pytest.mark.parametrize("how", ["a crash", "a loop", "a name taken away", "a given class left out"])
 def test_a_spoilt_unit_costs_the_next_one_nothing(course: Course, sandbox: Sandbox, tmp_path: Path, how: str) -> None:
     spoil_unit_4(tmp_path, how)
     quick = dataclasses.replace(course, limits=dataclasses.replace(course.limits, import_seconds=3))
     sources, reference = read_sources(quick, tmp_path), read_sources(quick, ROOT / "solutions")
     judge = Judge(quick, sources, reference, 1, subject=RemoteSubject(quick, sources, reference, sandbox))
-    verdicts = list(judge.judge([course.exercises["hooks_callback"]], slow=False))
+    verdicts = list(judge.judge([course.exercises["hook"], course.exercises["hooks_callback"]], slow=False))
     judge.close()
     assert {verdict.verdict for verdict in verdicts} == {PASSED}
 

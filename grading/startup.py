@@ -1,17 +1,21 @@
-"""Imports that make a great many objects which stay: torch is some hundreds of thousands of them."""
+"""Importing torch, which is some hundreds of thousands of objects, without what makes it take twice as long."""
 
 from __future__ import annotations
 
+import functools
 import gc
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
 def importing() -> Iterator[None]:
     """Imports in this block are not interrupted to look for garbage, and what they make is never looked through again.
 
-    A fifth of what it takes to import torch is such looking, and so is a good part of what it takes to end.
+    A fifth of what it takes to import torch is such looking, and so is a good part of what it takes to end. Where torch
+    is imported, its optimizers leave its compiler alone from then on.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -21,3 +25,42 @@ def importing() -> Iterator[None]:
         gc.freeze()
         if enabled:
             gc.enable()
+    if "torch.optim" in sys.modules:
+        _spare_the_compiler()
+
+
+def _spare_the_compiler() -> None:
+    """Has torch's optimizers do without torch's compiler, which takes about as long to import as torch does.
+
+    Each of them imports it when it is made and at its first step, to say which of its methods are not to be compiled.
+    Nobody compiles them here; whoever does gets a slower program, and the same numbers.
+    """
+    from torch.optim import Optimizer
+
+    for kind in (Optimizer, *_below(Optimizer)):
+        for name, method in list(vars(kind).items()):
+            wrapped = getattr(method, "__wrapped__", None)
+            made_by = getattr(getattr(method, "__code__", None), "co_qualname", "")
+            if made_by.startswith("_disable_dynamo."):
+                setattr(kind, name, wrapped)
+            elif made_by.startswith("_use_grad_for_differentiable."):
+                setattr(kind, name, _stepping(method.__wrapped__))
+
+
+def _below(kind: type[Any]) -> Iterator[type[Any]]:
+    direct: type[Any]
+    for direct in kind.__subclasses__():
+        yield direct
+        yield from _below(direct)
+
+
+def _stepping(step: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that records gradients only where its optimizer was asked to be differentiable."""
+    from torch import set_grad_enabled
+
+    @functools.wraps(step)
+    def stepping(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with set_grad_enabled(self.defaults["differentiable"]):
+            return step(self, *args, **kwargs)
+
+    return stepping

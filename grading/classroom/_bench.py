@@ -93,8 +93,9 @@ class Bench:
 
     def _warm(self) -> dict[str, float]:
         """The points of each exercise; runs one check of each unit, for what sets itself up on first use."""
-        # with a gradient given, torch imports sympy on first use
-        torch.ones(2, requires_grad=True).exp().backward(torch.ones(2))  # type: ignore[no-untyped-call]
+        if self.hidden is not None:
+            # a private suite may give backward() a gradient, and then torch imports sympy on first use
+            torch.ones(2, requires_grad=True).exp().backward(torch.ones(2))  # type: ignore[no-untyped-call]
         self._judge = Judge(self.course, self.reference, self.reference, 0, hidden=self.hidden)
         for unit in dict.fromkeys(exercise.unit for exercise in self.exercises):
             checks = self._judge.checks(self.course.by_unit[unit].exercises[-1].id)

@@ -73,8 +73,6 @@ def warm() -> None:
         loss = torch.nn.functional.cross_entropy(model(torch.randn(2, 1, 8, 8)), torch.tensor([0, 1]))
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    # with a gradient given, torch imports sympy on first use
-    torch.ones(2, requires_grad=True).exp().backward(torch.ones(2))  # type: ignore[no-untyped-call]
     torch.linalg.svd(torch.eye(3))
     torch.randn(9).sort()
     torch.histc(torch.randn(9), 3)

@@ -163,7 +163,7 @@ class _Judge:
         self.bench, self.connection, self.pid, self.folder = bench, connection, pid, folder
         self.job: Job | None = None
         self.taken = Taken()
-        self.deadline = float("inf")
+        self.deadline = 0.0
 
     def receive(self) -> dict[str, Any]:
         """The next message; `died` where there is none any more."""
@@ -262,9 +262,8 @@ class Queue:
 
     def _messages(self) -> Iterator[tuple[_Judge, dict[str, Any]]]:
         """What the judges say next, and `late` for those that have been silent for too long."""
-        nearest = min(judge.deadline for judge in self.judges)
-        timeout = None if nearest == float("inf") else max(0.0, nearest - time.monotonic())
         listening = [judge for judge in self.judges if judge.job]
+        timeout = max(0.0, min(judge.deadline for judge in listening) - time.monotonic())
         connections: list[Connection] = [judge.connection for judge in listening]
         speaking = wait(connections, timeout)
         for judge in listening:

@@ -122,6 +122,9 @@ class Sandbox:
             open_files=limits.open_files,
         )
         self.frame_bytes = limits.frame_mb * MEGABYTE
+        finished = {name.partition(".")[0] for exercise in course.exercises.values() for name in exercise.delegation}
+        # to close what is in them a worker needs them, and a submission may leave it no descriptor to import them with
+        self._modules = sorted(finished & sys.stdlib_module_names)
         # no two judges of one machine begin at the same user
         self._numbers = count(secrets.randbelow(UIDS))
         self._process: subprocess.Popen[bytes] | None = None
@@ -143,8 +146,9 @@ class Sandbox:
         # where libraries keep their caches, for the template alone
         environment |= {name: os.environ[name] for name in ("HOME", "MPLCONFIGDIR") if name in os.environ}
         with theirs:
+            command = [sys.executable, "-P", "-m", f"{__package__}._template", str(theirs.fileno()), mark]
             self._process = subprocess.Popen(
-                [*outer_wall(), sys.executable, "-P", "-m", f"{__package__}._template", str(theirs.fileno()), mark],
+                [*outer_wall(), *command, *self._modules],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

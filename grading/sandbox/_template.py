@@ -1,12 +1,14 @@
 """The process that workers are forked from: torch imported and warmed, no suite, no solution and no secret in it.
 
-`python -m grading.sandbox._template FD MARK` reads requests from the socket FD: `fork` with a worker's socket attached,
-`reap`, `branch` with the socket attached that a copy of this process reads requests from, and `cells`, after which
-workers can run a notebook's cells. Forking takes a few milliseconds where a fresh interpreter takes seconds.
+`python -m grading.sandbox._template FD MARK [MODULE ...]` imports the modules as well. It reads requests from the
+socket FD: `fork` with a worker's socket attached, `reap`, `branch` with the socket attached that a copy of this process
+reads requests from, and `cells`, after which workers can run a notebook's cells. Forking takes a few milliseconds where
+a fresh interpreter takes seconds.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import socket
@@ -38,6 +40,8 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     # what exists now is never looked through again, so that children do not copy its pages
     with importing():
+        for module in sys.argv[3:]:
+            importlib.import_module(module)
         warm()
     readable = _confine.readable_paths()
     cells: Cells | None = None

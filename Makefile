@@ -40,9 +40,9 @@ demo: setup
 
 test: setup-dev lint
 	$(BIN)/goodinit build --check
-	$(BIN)/pytest --impl solutions --slow --numprocesses 2
+	$(BIN)/pytest --impl solutions --numprocesses 2
 	$(BIN)/python -m grading.trust --quick
-	$(BIN)/pytest grading/tests --assert=rewrite -m 'not slow' --numprocesses 2 --dist loadfile
+	$(BIN)/pytest grading/tests --assert=rewrite -m 'not slow' --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-all: test
 	$(BIN)/pytest grading/tests --assert=rewrite -m slow

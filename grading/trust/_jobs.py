@@ -24,6 +24,7 @@ from grading.bugs import DIAGNOSIS_SECONDS, Bug, Variant, load_bugs, with_bug
 from grading.course import Course, load
 from grading.judge import PROFILE, Check, Input, Judge, Replays, is_costly, load_suite
 from grading.sandbox import RemoteSubject, Sandbox
+from grading.startup import importing
 from grading.subject import Sources, TimeExpired, read_sources
 from grading.verdict import PASSED, STANDARD_ERRORS, WRONG, Verdict, measuring, sampling
 
@@ -118,10 +119,11 @@ def _start(root: Path) -> None:
         phases=(Phase.explicit, Phase.generate),
     )
     hypothesis.settings.load_profile("trust")
-    course = _lending(load(root))
-    for unit in course.units:
-        load_suite(course, unit)
-    _worker = _Worker(course, read_sources(course, root / "solutions"))
+    with importing():
+        course = _lending(load(root))
+        for unit in course.units:
+            load_suite(course, unit)
+        _worker = _Worker(course, read_sources(course, root / "solutions"))
 
 
 def _lending(course: Course) -> Course:

@@ -138,8 +138,8 @@ class Proofs:
             jobs += [Job("variant", variant.exercise, variant, self.seed, VARIANT_SEEDS) for variant in variants]
             for name in self.names:
                 jobs += self._deep_jobs(name)
-        # all of an exercise in a row, for they share what is drawn
-        self._run(sorted(jobs, key=lambda job: self.names.index(job.exercise)), "proofs")
+        # all of an exercise in a row, for they share what is drawn; the longest, the capstone's, come first
+        self._run(sorted(jobs, key=lambda job: -self.names.index(job.exercise)), "proofs")
 
     def _deep_jobs(self, name: str) -> Iterable[Job]:
         for argument in argument_names(self.course, self.reference, name):

@@ -39,10 +39,9 @@ def _spare_the_compiler() -> None:
 
     for kind in (Optimizer, *_below(Optimizer)):
         for name, method in list(vars(kind).items()):
-            wrapped = getattr(method, "__wrapped__", None)
             made_by = getattr(getattr(method, "__code__", None), "co_qualname", "")
             if made_by.startswith("_disable_dynamo."):
-                setattr(kind, name, wrapped)
+                setattr(kind, name, method.__wrapped__)
             elif made_by.startswith("_use_grad_for_differentiable."):
                 setattr(kind, name, _stepping(method.__wrapped__))
 

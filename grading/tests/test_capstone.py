@@ -10,7 +10,7 @@ from .conftest import ROOT
 
 
 def test_the_reference_passes_the_capstone() -> None:
-    words = ["-p", "no:cacheprovider", "--impl", "solutions", "--slow", "-m", "capstone", "tests"]
+    words = ["-p", "no:cacheprovider", "--impl", "solutions", "-m", "capstone", "tests"]
     # two threads that wait for each other lose their time to whatever runs beside them
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = subprocess.run([sys.executable, "-m", "pytest", *words], capture_output=True, text=True, cwd=ROOT, env=alone)

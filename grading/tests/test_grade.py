@@ -318,7 +318,7 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_been(graded: Path, c
     assert (checkout / "again" / ".lock").exists()
     before = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
     (checkout / "again" / "records" / "wrong.json").write_text('{"half')
-    assert grade(checkout, "again", "--jobs", "2") == 1
+    assert grade(checkout, "again", "--jobs", "1") == 1
     assert files(checkout / "again") == files(graded)
     untouched = [path for path, time in before.items() if path.stat().st_mtime_ns == time]
     assert len(untouched) >= len(before) - 1
@@ -460,12 +460,13 @@ def test_without_a_wall_nothing_is_graded(
 
 
 def test_check_behind_the_wall(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    dying = "def variance(t):\n    os._exit(0)\n"
-    (checkout / "dying.py").write_text("import os\n" + MEAN + "os.environ.clear()\n" + dying)
-    assert goodinit(checkout, "check", "mean", "variance", "--impl", "dying.py", "--sandbox") == 1
-    found = capsys.readouterr().out
-    assert "✓ mean: passed" in found and "ended its process" in found
+    (checkout / "right.py").write_text("import os\n" + MEAN + "os.environ.clear()\n")
+    assert goodinit(checkout, "check", "mean", "--impl", "right.py", "--sandbox") == 0
+    assert "✓ mean: passed" in capsys.readouterr().out
     assert os.environ
+    (checkout / "dying.py").write_text("import os\ndef mean(t):\n    os._exit(0)\n")
+    assert goodinit(checkout, "check", "mean", "--impl", "dying.py", "--sandbox") == 1
+    assert "ended its process" in capsys.readouterr().out
 
 
 def test_interrupted_it_says_how_to_go_on(checkout: Path, tmp_path: Path) -> None:

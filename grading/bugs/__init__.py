@@ -1,17 +1,20 @@
 """Named wrong answers, right answers written differently, and the diagnosis that recognises a student's mistake."""
 
-from ._bank import BankError, Bug, Variant, load_bugs, load_variants, with_bug
+from ._bank import BankError, Bug, Variant, bugs_of, load_bugs, load_variants, with_bug
 from ._diagnose import SECONDS as DIAGNOSIS_SECONDS
-from ._diagnose import Diagnosis, Replay, Run, diagnose
+from ._diagnose import Allowance, Diagnosis, OutOfTime, Replay, Run, diagnose
 
 __all__ = [
     "DIAGNOSIS_SECONDS",
+    "Allowance",
     "BankError",
     "Bug",
     "Diagnosis",
+    "OutOfTime",
     "Replay",
     "Run",
     "Variant",
+    "bugs_of",
     "diagnose",
     "load_bugs",
     "load_variants",

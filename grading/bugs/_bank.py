@@ -48,25 +48,31 @@ class Variant:
     text: str
 
 
-@cache
 def load_bugs(course: Course) -> dict[str, tuple[Bug, ...]]:
     """The bugs of every exercise, the simplest first; raises BankError for an entry that cannot be read."""
-    found: dict[str, list[Bug]] = {name: [] for name in course.exercises}
-    for unit in course.units:
-        path = FOLDER / "bank" / f"{unit.id}.toml"
-        try:
-            tables = tomllib.loads(path.read_text(encoding="utf-8")).get("bug", []) if path.is_file() else []
-        except tomllib.TOMLDecodeError as error:
-            raise BankError(f"{path.name} is not valid TOML: {error}") from None
-        for table in tables:
-            bug = _bug(path.name, table)
-            if course.exercises.get(bug.exercise) is None or course.exercises[bug.exercise].unit != unit.id:
-                raise BankError(
-                    f"{path.name}: bug {bug.name!r} is of {bug.exercise!r}, which is no exercise of {unit.id}"
-                )
-            if any(bug.name == other.name for other in found[bug.exercise]):
-                raise BankError(f"{path.name}: {bug.exercise} has two bugs named {bug.name!r}")
-            found[bug.exercise].append(bug)
+    return {exercise: bugs for unit in course.by_unit for exercise, bugs in _unit_bugs(course, unit).items()}
+
+
+def bugs_of(course: Course, exercise: str) -> tuple[Bug, ...]:
+    """The bugs of one exercise, without reading those of other units."""
+    return _unit_bugs(course, course.exercises[exercise].unit)[exercise]
+
+
+@cache
+def _unit_bugs(course: Course, unit: str) -> dict[str, tuple[Bug, ...]]:
+    found: dict[str, list[Bug]] = {exercise.id: [] for exercise in course.by_unit[unit].exercises}
+    path = FOLDER / "bank" / f"{unit}.toml"
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8")).get("bug", []) if path.is_file() else []
+    except tomllib.TOMLDecodeError as error:
+        raise BankError(f"{path.name} is not valid TOML: {error}") from None
+    for table in tables:
+        bug = _bug(path.name, table)
+        if bug.exercise not in found:
+            raise BankError(f"{path.name}: bug {bug.name!r} is of {bug.exercise!r}, which is no exercise of {unit}")
+        if any(bug.name == other.name for other in found[bug.exercise]):
+            raise BankError(f"{path.name}: {bug.exercise} has two bugs named {bug.name!r}")
+        found[bug.exercise].append(bug)
     return {name: tuple(bugs) for name, bugs in found.items()}
 
 
@@ -86,6 +92,17 @@ def with_bug(course: Course, reference: Sources, bug: Bug) -> Sources:
 
     Raises BankError unless its `find` stands exactly once in the exercise, and where it changes nothing but the text.
     """
+    changed = put_in(course, reference, bug)
+    unit = course.exercises[bug.exercise].unit
+    before, after = (_body(sources, unit) for sources in (reference, changed))
+    old = [ast.dump(node) for node in before if node not in after]
+    if old == [ast.dump(node) for node in after if node not in before]:
+        raise BankError(f"bug {bug.name!r} of {bug.exercise} changes nothing")
+    return changed
+
+
+def put_in(course: Course, reference: Sources, bug: Bug) -> Sources:
+    """The same for a bug of which it is known that it changes something: to find that out takes half the time."""
     exercise = course.exercises[bug.exercise]
     source = reference.units[exercise.unit]
     assert isinstance(source, Source), "the reference is read and checked before it is changed"
@@ -105,12 +122,16 @@ def with_bug(course: Course, reference: Sources, bug: Bug) -> Sources:
     except SyntaxError as error:
         raise BankError(f"bug {bug.name!r} of {bug.exercise} is no Python: {error.msg}") from None
     node, body = source.definitions[exercise.symbol], source.tree.body
-    if [ast.dump(one) for one in new] == [ast.dump(node)]:
-        raise BankError(f"bug {bug.name!r} of {bug.exercise} changes nothing")
     index = body.index(node)
     tree = ast.Module([*body[:index], *new, *body[index + 1 :]], source.tree.type_ignores)
     changed = replace(source, tree=tree, definitions=definitions(tree))
     return replace(reference, units={**reference.units, exercise.unit: changed})
+
+
+def _body(sources: Sources, unit: str) -> list[ast.stmt]:
+    source = sources.units[unit]
+    assert isinstance(source, Source), "the reference is read and checked before it is changed"
+    return source.tree.body
 
 
 def _reparsed(source: Source, exercise: Exercise, text: str, grown: int) -> list[ast.stmt]:

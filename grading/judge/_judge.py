@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from hypothesis.errors import FlakyFailure, HypothesisException, UnsatisfiedAssumption
 
-from grading.bugs import DIAGNOSIS_SECONDS, BankError, Diagnosis, Run, diagnose, load_bugs
+from grading.bugs import DIAGNOSIS_SECONDS, Allowance, BankError, Bug, Diagnosis, OutOfTime, Run, bugs_of, diagnose
 from grading.course import Course, Exercise
 from grading.subject import (
     Delegated,
@@ -132,6 +132,8 @@ class Judge:
         self._failed: dict[str, Run] = {}
         # how many checks of each exercise have run out of time
         self._expired: Counter[str] = Counter()
+        # the bug that explains another failed check of an exercise
+        self._suspects: dict[str, Bug] = {}
         # how often the body of each check has run
         self.draws: Counter[str] = Counter()
         self._resolving: set[str] = set()
@@ -488,14 +490,22 @@ class Judge:
                     self._replay(check, subject, drawn)
             return self.replays[key]
 
+        found, suspect = None, self._suspects.get(check.exercise)
         # a damaged bank must not cost a student the verdict; the proofs of the bank find it
         with suppress(BankError), preserved_state():
-            bugs = load_bugs(self.course)[check.exercise]
-            evidence = [*(self._more_runs(check) if check.drawn else ()), failed]
-            return diagnose(self.course, self.reference.sources, bugs, evidence, again, self.diagnosis_seconds)
-        return None
+            course, reference, allowance = self.course, self.reference.sources, Allowance(self.diagnosis_seconds)
+            try:
+                evidence = [*(self._more_runs(check, allowance) if check.drawn else ()), failed]
+                bugs = bugs_of(course, check.exercise)
+                found = diagnose(course, reference, bugs, evidence, again, allowance)
+            except OutOfTime:
+                if suspect:
+                    found = diagnose(course, reference, [suspect], [failed], again)
+        if found:
+            self._suspects.setdefault(check.exercise, found.bug)
+        return found
 
-    def _more_runs(self, check: Check) -> list[Run]:
+    def _more_runs(self, check: Check, allowance: Allowance) -> list[Run]:
         """What the code under test does on some fresh inputs, right or wrong: one failure can have many reasons."""
         runs: list[Run] = []
         seed, sink = self.seed_of(check), _Sink()
@@ -503,6 +513,8 @@ class Judge:
             fixtures = self.fixtures(check)
             with self.running(check):
                 for fresh in _evidence_inputs(check, seed + 1):
+                    if allowance.used_up:
+                        break
                     runs.append(Run(fresh.given))
                     _seed_everything(seed)
                     self.subject.seed(seed)

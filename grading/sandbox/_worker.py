@@ -114,7 +114,7 @@ class Worker:
         message, buffers = receive(self.connection, MAX_BUFFERS)
         if "missing" in message:
             raise ModuleNotFoundError(message["missing"])
-        code: CodeType = marshal.loads(Decoder(buffers, self._known)(message["code"]))
+        code: tuple[CodeType, ...] = marshal.loads(Decoder(buffers, self._known)(message["code"]))
         return ModuleCode(code, message["path"], message["seeded_from"], frozenset(message["own"]))
 
     def _open(self, message: dict[str, Any], read: Decoder) -> Any:

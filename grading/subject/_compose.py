@@ -77,7 +77,8 @@ class Composition:
         if isinstance(loose, Source) and loose.name == name:
             return self._loose_module(loose)
         tree, source = self._unit_tree(name)
-        return ModuleCode(_compiled(tree, str(source.path)), str(source.path))
+        compiled = _compiled if self.reference is not None else _compiled_by_statement
+        return ModuleCode(compiled(tree, str(source.path)), str(source.path))
 
     def _unit_tree(self, unit: str) -> tuple[ast.Module, Source]:
         source = self.own(unit)
@@ -144,8 +145,21 @@ class Composition:
 
 # each bug that a diagnosis tries is loaded anew for every check that fails
 @lru_cache(256)
-def _compiled(tree: ast.Module, path: str) -> CodeType:
-    code: CodeType = compile(tree, path, "exec", dont_inherit=True)
+def _compiled(tree: ast.Module, path: str) -> tuple[CodeType, ...]:
+    return (compile(tree, path, "exec", dont_inherit=True),)
+
+
+def _compiled_by_statement(tree: ast.Module, path: str) -> tuple[CodeType, ...]:
+    """For the reference, whose trees with and without a bug have most statements in common."""
+    # each piece is compiled by itself, but the import from __future__ is for all of them
+    future = any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in tree.body)
+    flags = annotations.compiler_flag if future else 0
+    return tuple(_compiled_statement(statement, path, flags) for statement in tree.body)
+
+
+@lru_cache(2048)
+def _compiled_statement(statement: ast.stmt, path: str, flags: int) -> CodeType:
+    code: CodeType = compile(ast.Module([statement], []), path, "exec", flags, dont_inherit=True)
     return code
 
 

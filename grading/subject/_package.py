@@ -18,9 +18,12 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class ModuleCode:
-    """One module, compiled. It may use names of the unit `seeded_from` without importing them, except `own`."""
+    """One module, compiled in one piece or in several that run one after the other.
 
-    code: CodeType
+    It may use names of the unit `seeded_from` without importing them, except `own`.
+    """
+
+    code: tuple[CodeType, ...]
     path: str
     seeded_from: str | None = None
     own: frozenset[str] = frozenset()
@@ -81,7 +84,8 @@ class Package(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             names = vars(self.load(found.seeded_from)).items()
             public = {name: value for name, value in names if not name.startswith("_") and name not in found.own}
             module.__dict__.update(public)
-        exec(found.code, module.__dict__)
+        for code in found.code:
+            exec(code, module.__dict__)
 
 
 class Pieces:

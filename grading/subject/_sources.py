@@ -56,7 +56,9 @@ class Source:
 
     def parsed(self, text: str) -> Source:
         """The same module with another text; raises SyntaxError for one that is no Python."""
-        tree = _Imports(self.units).visit(ast.parse(text, filename=str(self.path)))
+        tree = ast.parse(text, filename=str(self.path))
+        if "import" in text:
+            tree = _Imports(self.units).visit(tree)
         return replace(self, tree=tree, definitions=definitions(tree))
 
     def defines(self, exercise: Exercise) -> bool:

@@ -70,6 +70,25 @@ def test_an_unknown_mistake_is_not_guessed(judge_text: Judging) -> None:
     assert {verdict.bug for verdict in found.values()} == {None}
 
 
+@pytest.mark.parametrize(("elsewhere", "named"), [("t.var()", "sample variance"), ("1.37 * t.var(correction=0)", None)])
+def test_a_bug_that_explains_one_check_is_tried_where_there_is_no_time_for_all(
+    course: Course, tmp_path: Path, elsewhere: str, named: str | None
+) -> None:
+    path = tmp_path / "variance.py"
+    path.write_text(f"def variance(t):\n    return t.var() if len(t) == 4 else {elsewhere}\n")
+    judge = Judge(course, read_sources(course, path), read_sources(course, ROOT / "solutions"), 1)
+    example, value = (judge.check_named("u1_statistics", f"variance_{name}") for name in ("example", "value"))
+    too_little = 1e-9
+    judge.diagnosis_seconds = too_little
+    assert judge.run(value).verdict == WRONG
+    assert judge.verdicts.pop(value.name).bug is None
+    judge.diagnosis_seconds = 60.0
+    assert judge.run(example).bug == "sample variance"
+    judge.diagnosis_seconds = too_little
+    assert judge.run(value).bug == named
+    judge.close()
+
+
 def test_the_next_hint_comes_with_the_diagnosis(course: Course, tmp_path: Path) -> None:
     path = tmp_path / "variance.py"
     path.write_text("def variance(t):\n    return t.var()\n")

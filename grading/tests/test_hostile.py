@@ -861,7 +861,7 @@ def test_no_code_of_what_is_judged_is_sent_to_a_worker(course: Course, reference
                 course, loose, reference, subject.borrowed(exercise, ()), exercise, sparing=sparing
             )
             for unit in course.by_unit:
-                seen.update(names(composition.module(unit).code))
+                seen.update(*map(names, composition.module(unit).code))
         wanted = {one for one in found[False] for name in exercise.names if one == name or one.startswith(f"{name}.")}
         assert wanted
         assert not wanted & found[True], f"{name}: {wanted & found[True]}"

@@ -20,7 +20,7 @@ import hypothesis
 import torch
 from hypothesis import Phase
 
-from grading.bugs import DIAGNOSIS_SECONDS, Bug, Variant, load_bugs, with_bug
+from grading.bugs import Bug, Variant, load_bugs, with_bug
 from grading.course import Course, load
 from grading.judge import PROFILE, Check, Input, Judge, Replays, is_costly, load_suite
 from grading.sandbox import RemoteSubject, Sandbox
@@ -38,6 +38,8 @@ COSTLY_SEEDS = 2
 LIVE, LIVE_STATISTIC = 100.0, 4.0
 # in how many runs a check may miss a bug for want of an input that shows it
 MISSED = 1e-3
+# a wrong name must not stay hidden because time ran out
+DIAGNOSIS_SECONDS = 60.0
 
 
 @dataclass(frozen=True)

@@ -437,6 +437,7 @@ def test_dead_fraction_of_empty_steps(dead_fraction, hists):
 @given(dtype=dtypes(), counts=st.lists(st.integers(5, 10_000), min_size=1, max_size=6), bins=st.integers(2, 40))
 def test_dead_fraction_extremes(dead_fraction, dtype, counts, bins):
     """It is 1 where all is in the first bin, and 0 where nothing is, whatever the number of activations."""
+    counts = [1, *counts]
     hists = torch.zeros(2 * len(counts), bins, dtype=dtype)
     hists[::2, 0] = torch.tensor(counts, dtype=dtype)
     hists[1::2, -1] = torch.tensor(counts, dtype=dtype)

@@ -806,7 +806,7 @@ def code_of(unit, package):
         return data
     header, body = (read(size) for size in struct.unpack("<IQ", read(12)))
     header = json.loads(header)
-    return marshal.loads(body) if "code" in header else None
+    return marshal.loads(body) if "code" in header else ()
 def inside(code):
     yield code
     for one in code.co_consts:
@@ -817,7 +817,7 @@ def covariance(x, y):
     return NotImplemented
 def mean(t):
     global TRIED
-    for code in filter(None, (code_of(unit, 0) for unit in UNITS)):
+    for code in (code for unit in UNITS for code in code_of(unit, 0)):
         for one in inside(code):
             TRIED += 1
             whole = "NotImplementedError" not in one.co_names

@@ -2,7 +2,7 @@
 
 from ._bank import BankError, Bug, Variant, bugs_of, load_bugs, load_variants, with_bug
 from ._diagnose import SECONDS as DIAGNOSIS_SECONDS
-from ._diagnose import Allowance, Diagnosis, OutOfTime, Replay, Run, diagnose
+from ._diagnose import Allowance, Diagnosis, OutOfTime, Replay, Run, diagnose, explains
 
 __all__ = [
     "DIAGNOSIS_SECONDS",
@@ -16,6 +16,7 @@ __all__ = [
     "Variant",
     "bugs_of",
     "diagnose",
+    "explains",
     "load_bugs",
     "load_variants",
     "with_bug",

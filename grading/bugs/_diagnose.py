@@ -76,23 +76,35 @@ def diagnose(
     failed = runs[-1]
     if failed.error != Mismatch.__name__ or not failed.observations:
         return None
+    found: list[Bug] = []
+    for bug in bugs:
+        if explains(course, reference, bug, (failed, *runs[:-1]), replay, allowance):
+            found.append(bug)
+        if len(found) > 1:
+            return None
+    return Diagnosis(found[0], _sentence(found[0])) if found else None
 
-    def alike(subject: Subject, run: Run) -> bool:
+
+def explains(
+    course: Course,
+    reference: Sources,
+    bug: Bug,
+    runs: Iterable[Run],
+    replay: Replay,
+    allowance: Allowance | None = None,
+) -> bool:
+    """Whether the reference with `bug` in it does what a student's code did in all of `runs`."""
+
+    def alike(run: Run) -> bool:
         if allowance and allowance.used_up:
             raise OutOfTime
         return _alike(run, replay(subject, run.drawn))
 
-    found: list[Bug] = []
-    for bug in bugs:
-        subject = _Trusted(course, _bugged(course, reference, bug))
-        try:
-            if all(alike(subject, run) for run in (failed, *runs[:-1])):
-                found.append(bug)
-        finally:
-            subject.close()
-        if len(found) > 1:
-            return None
-    return Diagnosis(found[0], _sentence(found[0])) if found else None
+    subject = _Trusted(course, _bugged(course, reference, bug))
+    try:
+        return all(map(alike, runs))
+    finally:
+        subject.close()
 
 
 class _Trusted(Subject):

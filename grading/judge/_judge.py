@@ -9,14 +9,25 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from hypothesis.errors import FlakyFailure, HypothesisException, UnsatisfiedAssumption
 
-from grading.bugs import DIAGNOSIS_SECONDS, Allowance, BankError, Bug, Diagnosis, OutOfTime, Run, bugs_of, diagnose
+from grading.bugs import (
+    DIAGNOSIS_SECONDS,
+    Allowance,
+    BankError,
+    Bug,
+    Diagnosis,
+    OutOfTime,
+    Run,
+    bugs_of,
+    diagnose,
+    explains,
+)
 from grading.course import Course, Exercise
 from grading.subject import (
     Delegated,
@@ -53,6 +64,8 @@ from ._inputs import Input, draw, first_question, identity, is_costly, simplify
 
 # enough inputs to tell two bugs apart, few enough to replay within half a second: fewer where a check draws few itself
 EVIDENCE_RUNS, COSTLY_EVIDENCE_RUNS = 6, 3
+# of each other check that is said to catch the bug: on inputs of one check alone, two mistakes can look the same
+CONFIRMING_RUNS = 2
 # after so many checks of an exercise that met their time limit, its others would most likely meet it too
 EXPIRED_CHECKS = 2
 UNSTEADY = "the same input passed: does something of an earlier call, or a random number, get into the result?"
@@ -482,22 +495,16 @@ class Judge:
         if self.reference is None or check.slow or check.hidden or not failed or not self.diagnosis_seconds:
             return None
 
-        def again(subject: Subject, drawn: dict[str, Any]) -> Run:
-            key = check.name, self.seed, subject.sources, identity(drawn)
-            if key not in self.replays:
-                run = self.replays[key] = Run(drawn)
-                with suppress(Exception, SystemExit, TimeExpired, _StubReached), _recording(run):
-                    self._replay(check, subject, drawn)
-            return self.replays[key]
-
         found, suspect = None, self._suspects.get(check.exercise)
         # a damaged bank must not cost a student the verdict; the proofs of the bank find it
         with suppress(BankError), preserved_state():
             course, reference, allowance = self.course, self.reference.sources, Allowance(self.diagnosis_seconds)
+            again = partial(self._replayed, check)
             try:
                 evidence = [*(self._more_runs(check, allowance) if check.drawn else ()), failed]
-                bugs = bugs_of(course, check.exercise)
-                found = diagnose(course, reference, bugs, evidence, again, allowance)
+                found = diagnose(course, reference, bugs_of(course, check.exercise), evidence, again, allowance)
+                if found and not self._confirmed(check, found.bug, reference, allowance):
+                    found = None
             except OutOfTime:
                 if suspect:
                     found = diagnose(course, reference, [suspect], [failed], again)
@@ -505,14 +512,40 @@ class Judge:
             self._suspects.setdefault(check.exercise, found.bug)
         return found
 
-    def _more_runs(self, check: Check, allowance: Allowance) -> list[Run]:
+    def _replayed(self, check: Check, subject: Subject, drawn: dict[str, Any]) -> Run:
+        """What a known bug does in a check on inputs that are known."""
+        key = check.name, self.seed, subject.sources, identity(drawn)
+        if key not in self.replays:
+            run = self.replays[key] = Run(drawn)
+            with suppress(Exception, SystemExit, TimeExpired, _StubReached), _recording(run):
+                self._replay(check, subject, drawn)
+        return self.replays[key]
+
+    def _confirmed(self, check: Check, bug: Bug, reference: Sources, allowance: Allowance) -> bool:
+        """Whether most of the other checks that catch a bug agree that it is this one, as far as there is time to ask.
+
+        Most, for there may be a second mistake that only some of them see.
+        """
+        votes: list[bool] = []
+        others = [other for other in self.checks(check.exercise) if other.name in bug.caught_by and other != check]
+        with suppress(OutOfTime):
+            for other in others:
+                if not other.drawn or other.slow or other.hidden or is_costly(other):
+                    continue
+                again = partial(self._replayed, other)
+                runs = self._more_runs(other, allowance, CONFIRMING_RUNS)
+                if runs:
+                    votes.append(explains(self.course, reference, bug, runs, again, allowance))
+        return 2 * sum(votes) >= len(votes)
+
+    def _more_runs(self, check: Check, allowance: Allowance, most: int = EVIDENCE_RUNS) -> list[Run]:
         """What the code under test does on some fresh inputs, right or wrong: one failure can have many reasons."""
         runs: list[Run] = []
         seed, sink = self.seed_of(check), _Sink()
         with suppress(Exception, SystemExit, TimeExpired, SubjectDied), redirect_stdout(sink), redirect_stderr(sink):
             fixtures = self.fixtures(check)
             with self.running(check):
-                for fresh in _evidence_inputs(check, seed + 1):
+                for fresh in _evidence_inputs(check, seed + 1)[:most]:
                     if allowance.used_up:
                         break
                     runs.append(Run(fresh.given))

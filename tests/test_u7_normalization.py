@@ -36,15 +36,15 @@ def shapes_of_images(draw, max_channels=CHANNELS, min_pixels=1):
 
 
 @st.composite
-def shapes_of_samples(draw, max_dims):
-    """(N, ...) with two to `max_dims` dimensions and more than one value in a sample."""
+def shapes_of_samples(draw, max_dims, min_values=2):
+    """(N, ...) with two to `max_dims` dimensions and at least `min_values` values in a sample, one or two."""
     n, *sides, last = draw(st.lists(st.integers(1, 4), min_size=2, max_size=max_dims))
-    return n, *sides, last + 1 if math.prod((*sides, last)) == 1 else last
+    return n, *sides, last + 1 if math.prod((*sides, last)) < min_values else last
 
 
-def samples(max_dims):
+def samples(max_dims, min_values=2):
     """Batches `(N, ...)` of anything."""
-    return tensors(shapes_of_samples(max_dims))
+    return tensors(shapes_of_samples(max_dims, min_values))
 
 
 def images(**how):
@@ -95,7 +95,7 @@ def _history(pieces, *, layer, dtype, values, steps):
     """What a norm that starts with `values` makes of each batch x, in the mode asked for, and what state it is in then.
 
     `steps` are (training, x, upstream): None leaves the mode as it is; a gradient `upstream` is sent back from the
-    output.
+    output, and without one nothing is recorded, as in a validation.
     """
     norm = _new(pieces, layer, dtype)
     sizes = _set(norm, values)
@@ -106,7 +106,8 @@ def _history(pieces, *, layer, dtype, values, steps):
         if training is not None:
             norm.train(training)
         x = x if upstream is None else x.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
-        y = norm(x)
+        with torch.set_grad_enabled(upstream is not None):
+            y = norm(x)
         if upstream is not None:
             (y * upstream).sum().backward()
         calls.append({"y": y, "x": x.detach(), "gradient": x.grad, "state": _state(norm)})
@@ -197,7 +198,9 @@ def check_gradients(beside, layer, oracle, x, rows, eps, seed, call, **values):
     """A random gradient at the output comes back at x and the parameters `values` as autograd says for `oracle`."""
     upstream = torch.randn(x.shape, generator=generator(seed), dtype=torch.float64).to(x.dtype)
     found = history(beside, layer, x.dtype, [(None, x, upstream)], **values)
-    got = found["calls"][0]["gradient"]
+    (used,) = found["calls"]
+    expect(used["x"], plain(x), "x after the call: an exercise leaves its inputs as they are;", tol=0)
+    got = used["gradient"]
     wants = [exact(x).requires_grad_(), *(value.double().requires_grad_() for value in values.values())]
     (oracle(*wants) * upstream.double()).sum().backward()
     mults, *_ = values.values()
@@ -249,7 +252,8 @@ def test_lerp_tensors(lerp, ends, weight):
 def test_lerp_floats(lerp, start, end, weight):
     """lerp of Python floats is a Python float: 2 and 10 with weight 0.25 give 4."""
     want = start * (1 - weight) + end * weight
-    expect(lerp(start, end, weight), want, "lerp(start, end, weight)", scale=1 + abs(start) + abs(end))
+    scale = 1 + abs(start) + abs(end)
+    expect(lerp(start, end, weight), want, "lerp(start, end, weight)", tol=1e-12, scale=scale)
     expect(lerp(2.0, 10.0, 0.25), 4.0, "lerp(2.0, 10.0, 0.25)")
 
 
@@ -274,6 +278,26 @@ def test_lerp_extrapolates(lerp, ends, start, end, beyond):
         expect(lerp(one, other, weight), want.to(one.dtype), f"lerp(*ends, {weight:g})", scale=scale)
 
 
+def _written_over(pieces, *, start, end, weights):
+    """What is left of start and end when each result is written over, and of a result when the next one is made."""
+    for weight in weights:
+        pieces.lerp(start, end, weight).fill_(99.0)
+    result = pieces.lerp(start, end, 0.5)
+    before = result.clone()
+    pieces.lerp(end, start, 0.25)
+    return {"start": start, "end": end, "result": result, "before": before}
+
+
+@given(ends=pairs())
+def test_lerp_gives_a_new_tensor(lerp, beside, ends):
+    """The result is a tensor of its own, also at the ends: writing to it changes neither start nor end."""
+    start, end = ends
+    got = beside(_written_over, start=start, end=end, weights=[0.0, 1.0, 0.5])
+    expect(got["result"], got["before"], "a result, once lerp was called again", tol=0)
+    expect(got["start"], start, "start, once the results of lerp(start, end, weight) were written over")
+    expect(got["end"], end, "end, once the results of lerp(start, end, weight) were written over")
+
+
 # ---- layer norm
 
 
@@ -282,7 +306,9 @@ def _layer_norm(eps):
 
 
 @pytest.mark.weight(3)
-@given(x=samples(max_dims=5), eps=epsilons(), mult=numbers(-3, 3), add=numbers(-3, 3))
+@given(
+    x=samples(max_dims=5) | samples(max_dims=2, min_values=1), eps=epsilons(), mult=numbers(-3, 3), add=numbers(-3, 3)
+)
 def test_layer_norm_value(layer_norm, beside, x, eps, mult, add):
     """Each sample is normalised over all dimensions but the first, by its biased variance plus eps, then times mult
     plus add.
@@ -314,8 +340,8 @@ def test_layer_norm_defaults(layer_norm, beside, seed, n_filters, n, dtype):
     """mult starts at 1, add at 0, and eps is 1e-5; the number of filters may be given and changes nothing."""
     x = normal((n, 4, 3), seed, dtype=dtype, spread=0.004)  # a variance near eps, so that eps shows
     # the second positional argument is eps
-    layers = [("LayerNorm", arguments, {}) for arguments in ((), (n_filters,), (n_filters, 1e-4))]
-    *plainly, other = beside(_one_after_the_other, layers=layers, dtype=dtype, x=x)
+    layers = [("LayerNorm", arguments, {}) for arguments in ((), (n_filters,), (n_filters, 1e-4), (n_filters, 0.0))]
+    *plainly, other, none = beside(_one_after_the_other, layers=layers, dtype=dtype, x=x)
     want = F.layer_norm(exact(x), (4, 3), eps=1e-5).to(dtype)
     for found, call in zip(plainly, ("LayerNorm()", f"LayerNorm({n_filters})"), strict=True):
         expect_names(found["new"], "mult", "add")
@@ -324,6 +350,8 @@ def test_layer_norm_defaults(layer_norm, beside, seed, n_filters, n, dtype):
         expect(found["y"], want, f"{call}(x)", scale=1.0)
     want = F.layer_norm(exact(x), (4, 3), eps=1e-4).to(dtype)
     expect(other["y"], want, f"LayerNorm({n_filters}, 1e-4)(x)", scale=1.0)
+    want = F.layer_norm(exact(x), (4, 3), eps=0.0).to(dtype)
+    expect(none["y"], want, f"LayerNorm({n_filters}, 0.0)(x)", scale=1.0)
 
 
 @given(x=samples(max_dims=4), eps=epsilons())
@@ -435,11 +463,16 @@ def test_batch_norm_evaluation(batch_norm, beside, x, mom, eps, mults, adds, mea
 
 @given(x=images(), mom=numbers(0.1, 1), eps=epsilons())
 def test_batch_norm_modes(batch_norm, beside, x, mom, eps):
-    """Training, evaluation, training: what a batch leaves in the buffers is what the next evaluation uses."""
+    """Training, evaluation, training: what a batch leaves in the buffers is what the next evaluation uses.
+
+    Before the first batch they are 0 and 1, and evaluation uses these too.
+    """
     c, batches = x.shape[1], (x, 2 * x + 1, x - 3)
-    steps = [(training, batch, None) for batch in batches for training in (True, False)]
-    calls = history(beside, ("BatchNorm", (c,), {"mom": mom, "eps": eps}), x.dtype, steps)["calls"]
+    steps = [(False, x, None), *((training, batch, None) for batch in batches for training in (True, False))]
+    fresh, *calls = history(beside, ("BatchNorm", (c,), {"mom": mom, "eps": eps}), x.dtype, steps)["calls"]
     means, variances = torch.zeros(c, dtype=torch.float64), torch.ones(c, dtype=torch.float64)
+    want = F.batch_norm(exact(x), means, variances, eps=eps).to(x.dtype)
+    expect(fresh["y"], want, "norm(x) of a new layer in evaluation", tol=TOL[x.dtype], scale=1 + x.abs().max())
     for number, batch in enumerate(batches, start=1):
         trained, evaluated = calls[2 * number - 2], calls[2 * number - 1]
         tall = batch.abs().max()
@@ -628,15 +661,16 @@ def test_instance_norm_gradients(instance_norm, beside, x, eps, mults, adds, see
 def test_instance_norm_defaults(instance_norm, beside, seed, c, n, dtype):
     """mults start at 1 and adds at 0, one per channel, and eps is 1e-5."""
     x = normal((n, c, 3, 2), seed, dtype=dtype, spread=0.004)  # a variance near eps, so that eps shows
-    layers = [("InstanceNorm", arguments, {}) for arguments in ((c,), (c, 1e-4))]
-    found, other = beside(_one_after_the_other, layers=layers, dtype=dtype, x=x)
+    layers = [("InstanceNorm", arguments, {}) for arguments in ((c,), (c, 1e-4), (c, 0.0))]
+    found, *others = beside(_one_after_the_other, layers=layers, dtype=dtype, x=x)
     expect_names(found["new"], "mults", "adds")
     expect(found["new"]["mults"].flatten(), torch.ones(c), f"mults of a new InstanceNorm({c})")
     expect(found["new"]["adds"].flatten(), torch.zeros(c), f"adds of a new InstanceNorm({c})")
     want = F.instance_norm(exact(x), eps=1e-5).to(dtype)
     expect(found["y"], want, f"InstanceNorm({c})(x)", scale=1.0)
-    want = F.instance_norm(exact(x), eps=1e-4).to(dtype)
-    expect(other["y"], want, f"InstanceNorm({c}, 1e-4)(x)", scale=1.0)
+    for other, eps in zip(others, (1e-4, 0.0), strict=True):
+        want = F.instance_norm(exact(x), eps=eps).to(dtype)
+        expect(other["y"], want, f"InstanceNorm({c}, {eps:g})(x)", scale=1.0)
 
 
 @given(x=images(min_pixels=2), eps=epsilons())
@@ -736,15 +770,16 @@ def test_group_norm_defaults(group_norm, beside, seed, n_groups, size, n, dtype)
     """mults start at 1 and adds at 0, one per channel and not per group, and eps is 1e-5."""
     c = n_groups * size
     x = normal((n, c, 3, 2), seed, dtype=dtype, spread=0.004)  # a variance near eps, so that eps shows
-    layers = [("GroupNorm", arguments, {}) for arguments in ((n_groups, c), (n_groups, c, 1e-4))]
-    found, other = beside(_one_after_the_other, layers=layers, dtype=dtype, x=x)
+    layers = [("GroupNorm", (n_groups, c, *eps), {}) for eps in ((), (1e-4,), (0.0,))]
+    found, *others = beside(_one_after_the_other, layers=layers, dtype=dtype, x=x)
     expect_names(found["new"], "mults", "adds")
     expect(found["new"]["mults"].flatten(), torch.ones(c), f"mults of a new GroupNorm({n_groups}, {c})")
     expect(found["new"]["adds"].flatten(), torch.zeros(c), f"adds of a new GroupNorm({n_groups}, {c})")
     want = F.group_norm(exact(x), n_groups, eps=1e-5).to(dtype)
     expect(found["y"], want, f"GroupNorm({n_groups}, {c})(x)", scale=1.0)
-    want = F.group_norm(exact(x), n_groups, eps=1e-4).to(dtype)
-    expect(other["y"], want, f"GroupNorm({n_groups}, {c}, 1e-4)(x)", scale=1.0)
+    for other, eps in zip(others, (1e-4, 0.0), strict=True):
+        want = F.group_norm(exact(x), n_groups, eps=eps).to(dtype)
+        expect(other["y"], want, f"GroupNorm({n_groups}, {c}, {eps:g})(x)", scale=1.0)
 
 
 @given(groups_and_x=grouped(), eps=epsilons())

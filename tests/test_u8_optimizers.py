@@ -201,9 +201,10 @@ def _histories(values):
 
 
 def _steps(pieces, *, optimizer, how, params, grads, rates):
-    """The values of all parameters after every step; a new gradient tensor each time."""
+    """The values of all parameters after every step; a new gradient tensor each time. `how`: by name or by position."""
     params = [p.clone().requires_grad_() for p in params]
-    opt = getattr(pieces, optimizer)(params, **how)
+    kind = getattr(pieces, optimizer)
+    opt = kind(params, **how) if isinstance(how, dict) else kind(params, *how)
     values = []
     for row, lr in zip(_rows(grads), rates, strict=True):
         opt.lr = lr
@@ -297,6 +298,15 @@ def decays(beside, optimizer, how, directions, params, steps, seed):
     expect_walks(got, walks(params, grads, directions, rates, how["wd"]), params, grads, call)
 
 
+def takes_by_position(beside, optimizer, values, directions, params, steps, seed):
+    """The values after every step when lr, wd and what the optimizer adds are given without their names."""
+    lr, wd = values[:2]
+    grads, rates = gradients(params, steps, seed), [lr] * steps
+    got = beside(_steps, optimizer=optimizer, how=values, params=params, grads=packed(grads), rates=rates)
+    call = f"{optimizer}(params, {', '.join(f'{value:g}' for value in values)})"
+    expect_walks(got, walks(params, grads, directions, rates, wd), params, grads, call)
+
+
 def keeps_apart(beside, optimizer, how, directions, dtype, seed, steps=8):
     """Every parameter has a state of its own, whatever it looks like."""
     params = family(dtype, seed)
@@ -369,7 +379,7 @@ def starts_fresh(beside, optimizer, how, second, directions, params, before, see
 # -- ema and debias
 
 
-@given(values=tensors(st.tuples(st.integers(3, 30))), beta=numbers(0.05, 0.99))
+@given(values=tensors(st.tuples(st.integers(3, 30) | st.integers(100, 200))), beta=numbers(0.05, 0.99))
 @pytest.mark.weight(2)
 def test_ema_value(ema, values, beta):
     """Each average is beta times the one before plus (1 - beta) times the value, starting from 0."""
@@ -461,7 +471,7 @@ def _own_parts(pieces, *, how, params, grads):
 
     class Signs(pieces.SGD):
         def reg_step(self, p):
-            p += self.lr * self.wd
+            p += self.lr
 
         def opt_step(self, p):
             p *= 1 - self.lr * p.grad.sign()
@@ -476,12 +486,18 @@ def _own_parts(pieces, *, how, params, grads):
     return _histories(values)
 
 
-@given(params=parameters(), lr=numbers(0.1, 0.8), wd=numbers(0.2, 1), steps=st.integers(1, 5), seed=seeds())
+@given(
+    params=parameters(),
+    lr=numbers(0.1, 0.8),
+    wd=st.just(0.0) | numbers(0.2, 1),
+    steps=st.integers(1, 5),
+    seed=seeds(),
+)
 @settings(max_examples=10)
 def test_sgd_calls_its_parts(sgd, beside, params, lr, wd, steps, seed):
     """`step` leaves the work to `reg_step` and `opt_step`, so a subclass that replaces them takes other steps.
 
-    Momentum, RMSProp and Adam inherit `step` and replace `opt_step` only.
+    Momentum, RMSProp and Adam inherit `step` and replace `opt_step` only. Both parts are asked whatever `wd` is.
     """
     grads = gradients(params, steps, seed)
     got = beside(_own_parts, how={"lr": lr, "wd": wd}, params=params, grads=packed(grads))
@@ -489,49 +505,59 @@ def test_sgd_calls_its_parts(sgd, beside, params, lr, wd, steps, seed):
     for j, p in enumerate(params):
         value, values = p.double(), []
         for row in grads:
-            value = (value + lr * wd) * (1 - lr * row[j].double().sign())
+            value = (value + lr) * (1 - lr * row[j].double().sign())
             values.append(value)
         want.append(values)
-    call = (
-        f"a subclass of SGD (lr={lr:g}, wd={wd:g}): reg_step adds lr * wd, opt_step multiplies by 1 - lr * sign(grad)"
-    )
+    call = f"a subclass of SGD (lr={lr:g}, wd={wd:g}): reg_step adds lr, opt_step multiplies by 1 - lr * sign(grad)"
     expect_walks(got, want, params, grads, call)
 
 
 def _counts(pieces, *, params, grads, lr):
-    """`i` after every step."""
+    """`i` during and after every step, with the gradients cleared in between."""
+    during, after = [], []
+
+    class Noting(pieces.SGD):
+        def opt_step(self, p):
+            during[-1] = self.i
+
     params = [p.clone().requires_grad_() for p in params]
-    opt, counts = pieces.SGD(params, lr), []
+    opt = Noting(params, lr)
     for row in _rows(grads):
         for p, grad in zip(params, row, strict=True):
-            p.grad = grad
+            p.grad = None if grad is None else grad.clone()
+        during.append(None)
         opt.step()
-        counts.append(opt.i)
-    return counts
+        after.append(opt.i)
+        opt.zero_grad()
+    return {"during": during, "after": after}
 
 
 @given(count=st.integers(1, 4), steps=st.integers(1, 9), lr=numbers(0.1, 1), seed=seeds())
 @settings(max_examples=10)
 def test_sgd_counts(sgd, beside, count, steps, lr, seed):
-    """`i` is the number of steps taken: it grows by one per step, not per parameter, also when none has a gradient."""
+    """`i` is the number of steps taken: it grows by one per step, not per parameter, also when none has a gradient.
+
+    It is 0 during the first step, and no business of zero_grad.
+    """
     params = [normal((2,), seed)] * count
     grads = gradients(params, steps, seed)
     grads[-1] = [None] * count
     got = beside(_counts, params=params, grads=packed(grads), lr=lr)
-    expect(got, list(range(1, steps + 1)), f"opt.i after each of {steps} steps with {count} parameters")
+    expect(got["after"], list(range(1, steps + 1)), f"opt.i after each of {steps} steps with {count} parameters")
+    expect(got["during"], [*range(steps - 1), None], f"opt.i during each of {steps} steps with {count} parameters")
 
 
 def _cleared(pieces, *, params, before, after, lr):
-    """The gradients after zero_grad, and after the next backward; the last parameter takes no part in the loss."""
+    """The gradients after zero_grad, and after the next backward; the first parameter takes no part in the loss."""
     params = [p.clone().requires_grad_() for p in params]
-    opt = pieces.SGD(params, lr)
+    opt = pieces.SGD((p for p in params), lr)
     opt.zero_grad()
-    sum((p * grad).sum() for p, grad in zip(params, before, strict=False)).backward()
+    sum((p * grad).sum() for p, grad in zip(params[1:], before, strict=True)).backward()
     opt.zero_grad()
     cleared = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in params]
     opt.zero_grad()
-    sum((p * grad).sum() for p, grad in zip(params, after, strict=False)).backward()
-    return {"cleared": cleared, "next": [p.grad.clone() for p in params[:-1]], "values": [p.detach() for p in params]}
+    sum((p * grad).sum() for p, grad in zip(params[1:], after, strict=True)).backward()
+    return {"cleared": cleared, "next": [p.grad.clone() for p in params[1:]], "values": [p.detach() for p in params]}
 
 
 @given(params=parameters(), lr=numbers(0.1, 1), seed=seeds())
@@ -539,10 +565,14 @@ def _cleared(pieces, *, params, before, after, lr):
 def test_sgd_zero_grad(sgd, beside, params, lr, seed):
     """After zero_grad every gradient is None or zero, and the next backward starts fresh; parameters stay.
 
-    `backward` adds to the gradients that are there. A parameter that took no part in the loss has None.
+    `backward` adds to the gradients that are there. A parameter that took no part in the loss has None, and a loss that
+    overflowed leaves gradients that are not finite.
     """
-    params = [*params, params[0].clone()]
-    before, after = gradients(params[:-1], 2, seed)
+    params = [params[0].clone(), *params, normal((2,), seed, dtype=params[0].dtype)]
+    before, after = gradients(params[1:], 2, seed)
+    # these two add up to 0, which is not to be taken for no gradient
+    before[-1] = torch.tensor([1.0, -1.0], dtype=params[0].dtype)
+    before[0] = torch.full_like(before[0], torch.inf)
     got = beside(_cleared, params=params, before=before, after=after, lr=lr)
     zeros = [torch.zeros_like(p) for p in params]
     expect(got["cleared"], zeros, "the gradients after backward and zero_grad (None counts as zero)")
@@ -553,7 +583,7 @@ def test_sgd_zero_grad(sgd, beside, params, lr, seed):
 # -- weight_decay
 
 
-@given(params=parameters(), lr=numbers(0.1, 1), wd=numbers(0.05, 0.9), steps=st.integers(1, 6), seed=seeds())
+@given(params=parameters(), lr=numbers(0.1, 1), wd=numbers(0.05, 2.5), steps=st.integers(1, 6), seed=seeds())
 @pytest.mark.weight(2)
 def test_weight_decay_value(weight_decay, beside, params, lr, wd, steps, seed):
     """Where the gradient is zero, a step multiplies the parameter by 1 - lr * wd, for the `lr` of that step."""
@@ -646,6 +676,20 @@ def test_momentum_follows_the_average(momentum, beside, params, lr, mom, steps, 
 def test_momentum_defaults(momentum, beside, params, lr, steps, seed):
     """Momentum(params, lr) has mom=0.9 and wd=0.0, and takes any iterable of parameters, also a generator."""
     follows_by_default(beside, "Momentum", momentum_directions, params, lr, steps, seed)
+
+
+@given(
+    params=parameters(max_count=2),
+    lr=numbers(0.1, 0.8),
+    wd=numbers(0.2, 1),
+    mom=st.just(0.0) | numbers(0.2, 0.8),
+    seed=seeds(),
+)
+@settings(max_examples=10)
+def test_momentum_by_position(momentum, beside, params, lr, wd, mom, seed):
+    """The arguments are params, lr, wd, mom in this order; with mom = 0 nothing is kept: that is plain SGD."""
+    directions = partial(momentum_directions, mom=mom)
+    takes_by_position(beside, "Momentum", [lr, wd, mom], directions, params, 4, seed)
 
 
 @given(
@@ -746,6 +790,21 @@ def test_rmsprop_small_gradients(rmsprop, beside, params, lr, sqr_mom, steps, se
 def test_rmsprop_defaults(rmsprop, beside, params, lr, steps, seed):
     """RMSProp(params, lr) has sqr_mom=0.99, eps=1e-5 and wd=0.0, and takes any iterable, also a generator."""
     follows_by_default(beside, "RMSProp", rmsprop_directions, params, lr, steps, seed)
+
+
+@given(
+    params=parameters(max_count=2),
+    lr=numbers(0.1, 0.8),
+    wd=numbers(0.2, 1),
+    sqr_mom=st.just(0.0) | numbers(0.2, 0.8),
+    eps=numbers(0.001, 0.1),
+    seed=seeds(),
+)
+@settings(max_examples=10)
+def test_rmsprop_by_position(rmsprop, beside, params, lr, wd, sqr_mom, eps, seed):
+    """The arguments are params, lr, wd, sqr_mom, eps in this order; with sqr_mom = 0 no earlier square is kept."""
+    directions = partial(rmsprop_directions, sqr_mom=sqr_mom, eps=eps)
+    takes_by_position(beside, "RMSProp", [lr, wd, sqr_mom, eps], directions, params, 4, seed)
 
 
 @given(
@@ -914,6 +973,22 @@ def test_adam_defaults(adam, beside, params, lr, steps, seed):
     params=parameters(max_count=2),
     lr=numbers(0.1, 0.8),
     wd=numbers(0.2, 1),
+    betas=st.tuples(st.just(0.0) | numbers(0.2, 0.8), st.just(0.0) | numbers(0.2, 0.8)),
+    eps=numbers(0.001, 0.1),
+    seed=seeds(),
+)
+@settings(max_examples=10)
+def test_adam_by_position(adam, beside, params, lr, wd, betas, eps, seed):
+    """The arguments are params, lr, wd, beta1, beta2, eps in this order; with a beta of 0 nothing earlier is kept."""
+    beta1, beta2 = betas
+    directions = partial(adam_directions, beta1=beta1, beta2=beta2, eps=eps)
+    takes_by_position(beside, "Adam", [lr, wd, beta1, beta2, eps], directions, params, 4, seed)
+
+
+@given(
+    params=parameters(max_count=2),
+    lr=numbers(0.1, 0.8),
+    wd=numbers(0.2, 1),
     steps=st.integers(3, 8),
     seed=seeds(),
     beta1=numbers(0.2, 0.98),
@@ -1026,7 +1101,8 @@ def test_adam_state_per_optimizer(adam, beside, params, lr, before, seed, beta1,
 def _clipped(pieces, *, clip, grads, limit, once):
     """What `clip` returns, and what it leaves in the gradients, for who holds their memory, and in the parameters."""
     params = [torch.ones(3) if grad is None else torch.ones_like(grad) for grad in grads]
-    held = [None if grad is None else grad.clone() for grad in grads]
+    # of a matrix as a transposed layer would have it: a flattened view of it is a copy
+    held = [None if grad is None else grad.T.contiguous().T if grad.dim() == 2 else grad.clone() for grad in grads]
     for p, grad in zip(params, held, strict=True):
         p.requires_grad_().grad = grad
     returned = getattr(pieces, clip)((p for p in params) if once else params, limit)
@@ -1058,7 +1134,8 @@ def with_gaps(grads):
 @given(grads=parameters(), share=numbers(0.05, 0.9))
 @pytest.mark.weight(2)
 def test_clip_grad_value_caps_entries(clip_grad_value, beside, grads, share):
-    """Every gradient entry is capped at ±threshold: what is larger gets that size and keeps its sign."""
+    """Every gradient entry is capped at ±threshold: what is larger gets that size and keeps its sign; 0 stays 0."""
+    grads = [*grads, torch.tensor([0.0, -6.0], dtype=grads[0].dtype)]
     threshold = max(round(share * max(float(grad.abs().max()) for grad in grads), 3), 0.001)
     want = [grad.double().clamp(-threshold, threshold).to(grad.dtype) for grad in grads]
     clips(beside, "clip_grad_value", grads, threshold, want)

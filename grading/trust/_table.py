@@ -29,7 +29,7 @@ from ._statistics import Sampled
 
 # times 25 inputs of each check are 200 draws
 VARIANT_SEEDS = 8
-REWRITTEN_SAMPLE = 2
+REWRITTEN_SAMPLE = 64
 POWER_SEEDS, RUNS_AT_ONCE = 20, 50
 CHANCE_SEEDS = 6
 DIAGNOSES = ("right", "wrong", "silent")
@@ -126,10 +126,10 @@ class Proofs:
         variants = [variant for variant in load_variants(self.course) if variant.exercise in self.names]
         rewritten = [answer for answer in load_variants(self.course, REWRITTEN) if answer.exercise in self.names]
         if quick:
-            # others each time
+            # others each time, of every exercise one at least
             random.Random(self.seed).shuffle(rewritten)
-            by_name = {name: [answer for answer in rewritten if answer.exercise == name] for name in self.names}
-            rewritten = [answer for answers in by_name.values() for answer in answers[:REWRITTEN_SAMPLE]]
+            firsts = list({answer.exercise: answer for answer in reversed(rewritten)}.values())
+            rewritten = (firsts + [answer for answer in rewritten if answer not in firsts])[:REWRITTEN_SAMPLE]
         jobs = [
             Job("bug", name, bug.name, self.seed, one_check=quick) for name in self.names for bug in self.bugs[name]
         ]

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from hypothesis import given
-from strategies import dtypes, generator, numbers, pairs, seeds, tensors
+from hypothesis import given, settings
+from strategies import dtypes, generator, normal, numbers, pairs, seeds, tensors
 
 from grading.verdict import expect, rejects, unchanged
 
@@ -41,6 +41,25 @@ def test_mean_value(mean, t):
 def test_mean_of_one_element(mean, t):
     """The mean of a single element is that element, as a 0-dim tensor; a 0-dim tensor has one element too."""
     expect(mean(t), t.reshape(()), "mean(t)", scale=1 + t.abs().max())
+
+
+def _mean_and_after(pieces, *, t):
+    t = t.clone()
+    before = pieces.mean(t)
+    t.add_(1)
+    return [before, pieces.mean(t)]
+
+
+@settings(max_examples=5)
+@given(seed=seeds(), dtype=dtypes())
+def test_mean_of_many(mean, beside, seed, dtype):
+    """Every element counts the same, zeros too, however many there are, and as it is at the time of the call."""
+    # a prime count, which no size of chunk divides, and sorted, so that every chunk has a mean of its own
+    t = normal((1511,), seed, dtype=dtype).relu().sort().values
+    before, after = beside(_mean_and_after, t=t)
+    want = t.double().mean()
+    expect(before, want.to(dtype), "mean(1511 numbers, half of them 0)", scale=1.0)
+    expect(after, (want + 1).to(dtype), "mean(t) after mean(t) and t.add_(1)", scale=2.0)
 
 
 @pytest.mark.weight(2)
@@ -171,12 +190,15 @@ def test_correlation_value(correlation, xy):
 def test_correlation_of_a_line(correlation, xy, slope, shift, sign):
     """Data on a line have correlation 1, or -1 where the line falls, and other data lie between.
 
-    All three statistics must share one divisor.
+    All three statistics must share one divisor. The correlation has no unit: it stays when both are measured in
+    larger units.
     """
     t, other = xy
     between = torch.corrcoef(torch.stack([t.double().flatten(), other.double().flatten()]))[0, 1].to(t.dtype)
     tol = 2e-3 if t.dtype == torch.float32 else 1e-8
     expect(correlation(t, other), between, "correlation(t, other)", scale=1.0, tol=tol)
+    small = correlation(t / 2**14, other / 2**14)
+    expect(small, between, "correlation(t / 2**14, other / 2**14)", scale=1.0, tol=tol)
     slope = slope if sign >= 0 else -slope
     want = torch.tensor(1.0 if slope > 0 else -1.0, dtype=t.dtype)
     got = correlation(t, slope * t + shift)

@@ -60,10 +60,18 @@ def expect_unrelated(one, other, variance, call):
 
 
 def expect_normal(sample, variance, call):
-    """The shares within one and two standard deviations tell a normal distribution from others of equal variance."""
+    """The shares within one and two standard deviations tell a normal distribution from others of equal variance.
+
+    So does the entry furthest from 0, because a normal distribution has no end.
+    """
     expect_spread(sample, variance, 0.0, call)
     for deviations in (1, 2):
         expect_share(sample, deviations * math.sqrt(variance), math.erf(deviations / math.sqrt(2)), call)
+    # n numbers all lie within a share s of the distribution with probability s^n, 1e-9 for this one
+    share = torch.tensor(1e-9, dtype=torch.float64) ** (1 / sample.numel())
+    bound = math.sqrt(2 * variance) * float(torch.erfinv(share))
+    furthest = float(sample.double().abs().max())
+    expect(furthest > bound, True, f"whether one of {call} lies beyond ±{bound:.4g}, as for normal numbers it must:")
 
 
 def expect_one_by_one(w, variance, call):
@@ -96,16 +104,24 @@ def check_generator(beside, draw, n_in, n_out, seed, variance):
     expect_unrelated(first, other, variance, f"the mean product of draws from two seeds, {call}")
 
 
-def check_global(draw, name, n_in, n_out, variance):
-    """Without a generator it works too, and every call draws anew."""
-    call = f"{name}(n_in, n_out)"
-    first, second = draw(n_in, n_out), draw(n_in, n_out)
+def _global_draws(pieces, *, draw, n_in, n_out, seed):
+    torch.manual_seed(seed)
+    draws = [getattr(pieces, draw)(n_in, n_out) for _ in range(2)]
+    torch.manual_seed(seed)
+    return [*draws, getattr(pieces, draw)(n_in, n_out)]
+
+
+def check_global(beside, draw, n_in, n_out, seed, variance):
+    """Without a generator it works too, every call draws anew, and `torch.manual_seed` has its say."""
+    call = f"{draw}(n_in, n_out)"
+    first, second, again = beside(_global_draws, draw=draw, n_in=n_in, n_out=n_out, seed=seed)
     for w in (first, second):
         expect_matrix(w, n_in, n_out, call)
         expect_statistic(
             w.double().var(correction=0), variance, variance * math.sqrt(2 / w.numel()), f"the variance of {call}"
         )
     expect_unrelated(first, second, variance, f"the mean product of two calls of {call}")
+    expect(again, first, f"{call} after the same torch.manual_seed")
 
 
 def check_shape(beside, draw, n_in, n_out, seed):
@@ -114,15 +130,32 @@ def check_shape(beside, draw, n_in, n_out, seed):
     expect_matrix(w, n_in, n_out, f"{draw}({n_in}, {n_out}, generator=generator)")
 
 
+def _many_draws(pieces, *, draw, n_in, n_out, seed, count):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.stack([getattr(pieces, draw)(n_in, n_out, generator=generator) for _ in range(count)])
+
+
+def check_small(beside, draw, n_in, n_out, seed, variance, excess, count):
+    """The variance of a small matrix shows in many of them."""
+    w = beside(_many_draws, draw=draw, n_in=n_in, n_out=n_out, seed=seed, count=count)
+    call = f"{count} draws of {draw}({n_in}, {n_out}, generator=generator)"
+    expect(w, torch.zeros(count, n_in, n_out), call, tol=math.inf, scale=1.0)
+    expect_spread(w, variance, excess, call)
+
+
 # -- output_std
 
 
 @pytest.mark.weight(2)
 @given(n_in=st.integers(1, 5000), weight_std=numbers(0.001, 3), input_std=numbers(0.1, 5))
 def test_output_std_value(output_std, n_in, weight_std, input_std):
-    """The standard deviation of one output is sqrt(n_in) * weight_std * input_std, a Python float."""
+    """The standard deviation of one output is sqrt(n_in) * weight_std * input_std, a Python float.
+
+    An input_std of 0.0 that is given is not one that is missing.
+    """
     want = math.sqrt(n_in) * weight_std * input_std
     expect(output_std(n_in, weight_std, input_std), want, f"output_std({n_in}, {weight_std}, {input_std})")
+    expect(output_std(n_in, weight_std, 0.0), 0.0, f"output_std({n_in}, {weight_std}, 0.0)")
 
 
 @given(n_in=st.integers(1, 5000), weight_std=numbers(0.001, 3))
@@ -245,6 +278,13 @@ def test_glorot_normal_shape(glorot_normal, beside, n_in, n_out, seed):
     check_shape(beside, "glorot_normal", n_in, n_out, seed)
 
 
+@settings(max_examples=2)
+@given(n_in=st.integers(1, 2), seed=seeds())
+def test_glorot_normal_small(glorot_normal, beside, n_in, seed):
+    """A matrix of two weights has the same law: variance 1 / average(1, 2), which is 2 / 3, over many draws."""
+    check_small(beside, "glorot_normal", n_in, 3 - n_in, seed, 2 / 3, 0.0, count=1000)
+
+
 @settings(max_examples=10)
 @given(n_in_and_n_out=fans(), seed=seeds())
 def test_glorot_normal_one_by_one(glorot_normal, beside, n_in_and_n_out, seed):
@@ -264,11 +304,11 @@ def test_glorot_normal_generator(glorot_normal, beside, n_in_and_n_out, seed):
 
 
 @settings(max_examples=10)
-@given(n_in_and_n_out=fans(4000))
-def test_glorot_normal_without_generator(glorot_normal, n_in_and_n_out):
-    """Without a generator every call draws new weights of the same variance."""
+@given(n_in_and_n_out=fans(4000), seed=seeds())
+def test_glorot_normal_without_generator(glorot_normal, beside, n_in_and_n_out, seed):
+    """Without a generator every call draws new weights of the same variance, from PyTorch's global generator."""
     n_in, n_out = n_in_and_n_out
-    check_global(glorot_normal, "glorot_normal", n_in, n_out, 2 / (n_in + n_out))
+    check_global(beside, "glorot_normal", n_in, n_out, seed, 2 / (n_in + n_out))
 
 
 # -- glorot_uniform
@@ -317,6 +357,13 @@ def test_glorot_uniform_shape(glorot_uniform, beside, n_in, n_out, seed):
     check_shape(beside, "glorot_uniform", n_in, n_out, seed)
 
 
+@settings(max_examples=2)
+@given(n_in=st.integers(1, 2), seed=seeds())
+def test_glorot_uniform_small(glorot_uniform, beside, n_in, seed):
+    """A matrix of two weights has the same law: variance 1 / average(1, 2), which is 2 / 3, over many draws."""
+    check_small(beside, "glorot_uniform", n_in, 3 - n_in, seed, 2 / 3, 9 / 5 - 3, count=500)
+
+
 @settings(max_examples=10)
 @given(n_in_and_n_out=fans(), seed=seeds())
 def test_glorot_uniform_one_by_one(glorot_uniform, beside, n_in_and_n_out, seed):
@@ -336,11 +383,11 @@ def test_glorot_uniform_generator(glorot_uniform, beside, n_in_and_n_out, seed):
 
 
 @settings(max_examples=10)
-@given(n_in_and_n_out=fans(4000))
-def test_glorot_uniform_without_generator(glorot_uniform, n_in_and_n_out):
-    """Without a generator every call draws new weights of the same variance."""
+@given(n_in_and_n_out=fans(4000), seed=seeds())
+def test_glorot_uniform_without_generator(glorot_uniform, beside, n_in_and_n_out, seed):
+    """Without a generator every call draws new weights of the same variance, from PyTorch's global generator."""
     n_in, n_out = n_in_and_n_out
-    check_global(glorot_uniform, "glorot_uniform", n_in, n_out, 2 / (n_in + n_out))
+    check_global(beside, "glorot_uniform", n_in, n_out, seed, 2 / (n_in + n_out))
 
 
 # -- kaiming_normal
@@ -362,7 +409,10 @@ def test_kaiming_normal_variance(kaiming_normal, beside, n_in_and_n_out, seed):
 @pytest.mark.weight(2)
 @given(n_in_and_n_out=fans(), leak=leaks(), seed=seeds())
 def test_kaiming_normal_leak(kaiming_normal, beside, n_in_and_n_out, leak, seed):
-    """With a leak the variance is 2 / ((1 + leak²) n_in); a leak of 1, no activation at all, gives 1 / n_in."""
+    """With a leak the variance is 2 / ((1 + leak²) n_in); a leak of 1, no activation at all, gives 1 / n_in.
+
+    The square makes no difference between a slope and its negative.
+    """
     n_in, n_out = n_in_and_n_out
     for slope in (leak, 1.0):
         (w,) = beside(_draws, draw="kaiming_normal", n_in=n_in, n_out=n_out, seed=seed, how={"leak": slope})
@@ -370,9 +420,9 @@ def test_kaiming_normal_leak(kaiming_normal, beside, n_in_and_n_out, leak, seed)
         expect_normal(w, 2 / ((1 + slope**2) * n_in), f"kaiming_normal({n_in}, {n_out}, leak={slope})")
     n = n_in * n_out
     variance = 2 / ((1 + leak**2) * n_in)
-    call = f"the variance of kaiming_normal({n_in}, {n_out}, {leak})"
+    call = f"the variance of kaiming_normal({n_in}, {n_out}, {-leak})"
     expect_statistic(
-        kaiming_normal(n_in, n_out, leak).double().var(correction=0), variance, variance * math.sqrt(2 / n), call
+        kaiming_normal(n_in, n_out, -leak).double().var(correction=0), variance, variance * math.sqrt(2 / n), call
     )
 
 
@@ -401,11 +451,11 @@ def test_kaiming_normal_generator(kaiming_normal, beside, n_in_and_n_out, seed):
 
 
 @settings(max_examples=10)
-@given(n_in_and_n_out=fans(4000))
-def test_kaiming_normal_without_generator(kaiming_normal, n_in_and_n_out):
-    """Without a generator every call draws new weights of the same variance."""
+@given(n_in_and_n_out=fans(4000), seed=seeds())
+def test_kaiming_normal_without_generator(kaiming_normal, beside, n_in_and_n_out, seed):
+    """Without a generator every call draws new weights of the same variance, from PyTorch's global generator."""
     n_in, n_out = n_in_and_n_out
-    check_global(kaiming_normal, "kaiming_normal", n_in, n_out, 2 / n_in)
+    check_global(beside, "kaiming_normal", n_in, n_out, seed, 2 / n_in)
 
 
 # -- fan_in
@@ -414,10 +464,15 @@ def test_kaiming_normal_without_generator(kaiming_normal, n_in_and_n_out):
 @pytest.mark.weight(2)
 @given(weight=tensors(st.lists(st.integers(2, 7), min_size=2, max_size=5, unique=True)))
 def test_fan_in_value(fan_in, weight):
-    """For a weight (out, in, *kernel) the fan-in is in times the product of the kernel's sides, a Python int."""
+    """For a weight (out, in, *kernel) the fan-in is in times the product of the kernel's sides, a Python int.
+
+    The numbers in the weight have no part in it.
+    """
     with unchanged(weight=weight):
         got = fan_in(weight)
-    expect(got, math.prod(weight.shape[1:]), f"fan_in(weight of shape {tuple(weight.shape)})")
+    want, shape = math.prod(weight.shape[1:]), tuple(weight.shape)
+    expect(got, want, f"fan_in(weight of shape {shape})")
+    expect(fan_in(torch.zeros_like(weight)), want, f"fan_in(zeros of shape {shape})")
 
 
 @given(
@@ -620,13 +675,20 @@ def _autograd_after(pieces, *, layer, dtype, seed, trained):
     for p, flag in zip(module.parameters(), trained, strict=False):
         p.requires_grad_(flag)
     pieces.init_weights(module)
+    here = torch.is_grad_enabled()
+    with torch.no_grad():
+        for p in module.parameters():
+            p.fill_(7)
+        pieces.init_weights(module.eval())
+        under_no_grad = torch.is_grad_enabled()
     parameters = dict(module.named_parameters())
     return {
         "values": {name: p.detach() for name, p in parameters.items()},
         "requires_grad": {name: p.requires_grad for name, p in parameters.items()},
         "is_leaf": {name: p.is_leaf for name, p in parameters.items()},
         "has a graph": {name: p.grad_fn is not None for name, p in parameters.items()},
-        "grad mode": torch.is_grad_enabled(),
+        "grad mode": here,
+        "grad mode under no_grad": under_no_grad,
     }
 
 
@@ -637,15 +699,19 @@ def _autograd_after(pieces, *, layer, dtype, seed, trained):
     trained=st.tuples(st.sampled_from([True, False]), st.sampled_from([True, False])),
 )
 def test_init_weights_autograd(init_weights, beside, layer, dtype, seed, trained):
-    """Autograd is left as it was: frozen parameters get their numbers and stay frozen, and no graph is remembered."""
+    """Autograd is left as it was: frozen parameters get their numbers and stay frozen, and no graph is remembered.
+
+    A layer may be initialised again, in eval mode and under `torch.no_grad()` too.
+    """
     got = beside(_autograd_after, layer=layer, dtype=dtype, seed=seed, trained=trained)
     names = ["weight", "bias"] if layer[2]["bias"] else ["weight"]
     call = f"{words(layer)} with requires_grad {dict(zip(names, trained, strict=False))}"
-    expect_initialised(got["values"], layer, dtype, call)
+    expect_initialised(got["values"], layer, dtype, f"a second {call}, in eval mode,")
     expect(got["requires_grad"], dict(zip(names, trained, strict=False)), f"requires_grad after {call}")
     expect(got["is_leaf"], dict.fromkeys(names, True), f"is_leaf after {call}")
     expect(got["has a graph"], dict.fromkeys(names, False), f"whether there is a grad_fn after {call}")
     expect(got["grad mode"], True, f"torch.is_grad_enabled() after {call}")
+    expect(got["grad mode under no_grad"], False, f"torch.is_grad_enabled() under torch.no_grad(), after {call}")
 
 
 def _applied(pieces, *, n_in, n_out, channels, kernel, scales, seed, how):
@@ -718,6 +784,7 @@ def test_normalize_own(normalize, x):
     with unchanged(x=x):
         got = normalize(x)
     check_normalized(got, x, None, None, "normalize(x)")
+    check_normalized(normalize(x / 1024), x / 1024, None, None, "normalize(x / 1024)")
 
 
 @given(x=images(), mean=numbers(-3, 3), std=spreads())
@@ -727,6 +794,25 @@ def test_normalize_given(normalize, x, mean, std):
         got = normalize(x, mean, std)
     check_normalized(got, x, mean, std, f"normalize(x, {mean}, {std})")
     check_normalized(normalize(x, 0.0, std), x, 0.0, std, f"normalize(x, 0.0, {std})")
+    check_normalized(normalize(x, mean, std / 1000), x, mean, std / 1000, f"normalize(x, {mean}, {std / 1000})")
+
+
+def _written_to(pieces, *, x):
+    x = x.clone()
+    result = pieces.normalize(x, 0.0, 1.0)
+    got = result.clone()
+    result.add_(1)
+    return [got, x]
+
+
+@settings(max_examples=5)
+@given(seed=seeds(), dtype=dtypes())
+def test_normalize_new(normalize, beside, seed, dtype):
+    """A mean of 0 and a standard deviation of 1 that are given leave the numbers of x, in a new tensor."""
+    x = normal((6, 5), seed, dtype=dtype, offset=3.0, spread=5.0)
+    got, after = beside(_written_to, x=x)
+    expect(got, x, "normalize(x, 0.0, 1.0)")
+    expect(after, x, "x after normalize(x, 0.0, 1.0).add_(1)", tol=0)
 
 
 @given(x=images(), mean=numbers(0.1, 3) | numbers(-3, -0.1), std=spreads())
@@ -757,7 +843,7 @@ def test_normalize_std_alone(normalize, x, mean, std):
     width=st.integers(3, 5),
 )
 def test_normalize_per_channel(normalize, seed, dtype, n, channels, height, width):
-    """Statistics may be tensors that broadcast, such as one number per channel, both or either of them."""
+    """Statistics may be tensors that broadcast, such as one number per channel or column, both or either of them."""
     x = normal((n, channels, height, width), seed, dtype=dtype, offset=0.5)
     mean = normal((channels, 1, 1), seed + 1, dtype=dtype)
     std = normal((channels, 1, 1), seed + 2, dtype=dtype).abs() + 0.5
@@ -766,6 +852,8 @@ def test_normalize_per_channel(normalize, seed, dtype, n, channels, height, widt
     check_normalized(both, x, mean, std, "normalize(x, mean, std) with tensors (channels, 1, 1)")
     check_normalized(no_std, x, mean, None, "normalize(x, mean=mean) with a tensor (channels, 1, 1)")
     check_normalized(no_mean, x, None, std, "normalize(x, std=std) with a tensor (channels, 1, 1)")
+    mean, std = normal((width,), seed + 3, dtype=dtype), normal((width,), seed + 4, dtype=dtype).abs() + 0.5
+    check_normalized(normalize(x, mean, std), x, mean, std, "normalize(x, mean, std) with tensors (width,)")
 
 
 @given(seed=seeds(), dtype=dtypes(), offset=numbers(-2, 2), spread=numbers(0.5, 3))

@@ -182,9 +182,65 @@ def _layer(pieces, *, x, weight, bias, leak, sub, tol=None, max_iter=None, modes
     }
 
 
+def _through(pieces, *, x, weight, bias, leak, sub, tol=1e-3):
+    """lsuv_layer in a model with batch norms, one of them in evaluation, and with a module that works in place; then on
+    a model that is act_module itself.
+    """
+    grads = []
+
+    class Activation(nn.Module):
+        def forward(self, x):
+            grads.append(torch.is_grad_enabled())
+            return F.leaky_relu(x, leak) - sub
+
+    class InPlace(nn.Module):
+        def forward(self, x):
+            return x.mul_(3).add_(5)
+
+    def made():
+        layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None).to(weight.dtype)
+        with torch.no_grad():
+            layer.weight.copy_(weight)
+            if bias is not None:
+                layer.bias.copy_(bias)
+        return layer
+
+    def norm(channels):
+        return nn.BatchNorm1d(channels, momentum=1.0, affine=False).to(weight.dtype)
+
+    first, frozen, last = norm(weight.shape[1]), norm(weight.shape[1]).eval(), norm(weight.shape[0])
+    layer, activation, alone = made(), Activation(), made()
+    model, whole = nn.Sequential(first, frozen, layer, activation, InPlace(), last), nn.Sequential(alone, Activation())
+    raised, message, result = "", "", []
+    try:
+        result = pieces.lsuv_layer(model, activation, layer, x.clone(), tol=tol)
+        pieces.lsuv_layer(whole, whole, alone, 2 * x, tol=tol)
+    except NotImplementedError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        raised, message = type(error).__name__, str(error)
+    return {
+        "raised": raised,
+        "message": message,
+        "result": list(result) if isinstance(result, tuple) else result,
+        "parameters": [parameter.detach().clone() for parameter in layer.parameters()],
+        "alone": [parameter.detach().clone() for parameter in alone.parameters()],
+        "means": [norm.running_mean.clone() for norm in (first, frozen, last)],
+        "variances": [norm.running_var.clone() for norm in (first, frozen, last)],
+        "gradients": any(grads),
+    }
+
+
+def normalised(x):
+    """What a batch norm in training makes of x, in float64."""
+    x = x.double()
+    return (x - x.mean(0)) / (x.var(0, correction=0) + 1e-5).sqrt()
+
+
 def check_worked(got, call):
     # where a first correction leads is no law, but it is what tells one mistake from another
-    expect(got["second pass"], got["second pass"], f"mean and std of act_module's output in {call}, second pass")
+    second = got.get("second pass", torch.zeros(0))
+    expect(second, second, f"mean and std of act_module's output in {call}, second pass")
     gave_up = got["raised"] == "RuntimeError" and "std" in got["message"].lower()
     error = "RuntimeError: it gave up" if gave_up else f"{got['raised']}: {got['message'][:150]}"
     expect(error if got["raised"] else "nothing", "nothing", f"what {call} raised")
@@ -313,10 +369,63 @@ def test_lsuv_layer_leaves_no_traces(lsuv_layer, beside, layer, modes, frozen, g
     check_scale(y, 1e-3, x.dtype, "act_module's output, from the parameters that the layer had before,")
 
 
+@given(layer=layers().filter(lambda layer: steps_to(normalised(layer[0]), *layer[1:], 1e-4) < 40))
+@settings(max_examples=5)
+def test_lsuv_layer_runs_the_model(lsuv_layer, beside, layer):
+    """xb runs through the whole model, without gradients and in the mode that every module is in; what act_module puts
+    out is measured before a later module can change it.
+
+    Batch norms in training move their running statistics, as in every forward pass. act_module may be the model itself.
+    """
+    x, weight, bias = (t.float() for t in layer[:3])
+    leak, sub = layer[3:]
+    got = beside(_through, x=x, weight=weight, bias=bias, leak=leak, sub=sub)
+    call = (
+        "lsuv_layer(model, act_module, linear, xb), with batch norms in training and a module behind act_module that "
+    )
+    call += "works in place"
+    check_worked(got, call)
+    z = normalised(x)
+    y = output(z / (1 + 1e-5) ** 0.5, *got["parameters"], leak, sub)
+    check_scale(y, 1e-3, x.dtype, f"act_module's output after {call}")
+    check_result(got["result"], y, x.dtype, call)
+    n_in, behind = x.shape[1], 3 * y + 5
+    means = [x.double().mean(0), torch.zeros(n_in), behind.mean(0)]
+    variances = [x.double().var(0), torch.ones(n_in), behind.var(0)]
+    text = "of three batch norms with momentum 1 (in training, in evaluation, in training behind act_module) afterwards"
+    for name, want in (("means", means), ("variances", variances)):
+        want = [t.float() for t in want]
+        expect(got[name], want, f"running {name} {text}", tol=1e-4, scale=max(1 + float(t.max()) for t in want))
+    expect(got["gradients"], False, "torch.is_grad_enabled() while act_module runs")
+    y = output(2 * x, *got["alone"], leak, sub)
+    check_scale(y, 1e-3, x.dtype, "the model's output after lsuv_layer(model, model, linear, xb)")
+
+
+@given(layer=layers(), modes=modes())
+@settings(max_examples=5)
+def test_lsuv_layer_needs_no_correction(lsuv_layer, beside, layer, modes):
+    """A layer that is within tol is left as it is, and what was measured is returned: abs(std - 1), not the variance,
+    is compared with tol.
+    """
+    (x, weight, bias), (leak, _) = (t.double() for t in layer[:3]), layer[3:]
+    mean, std = mean_and_std(output(2 * x, weight, bias, leak, 0.0))
+    for size in (0.7, 1.3):
+        values = {"x": x, "weight": weight * size / std, "bias": bias * size / std}
+        sub = mean * size / std - 0.1
+        got = beside(_layer, **values, leak=leak, sub=sub, tol=0.4, modes=modes)
+        call = f"lsuv_layer(..., tol=0.4) where mean and standard deviation are 0.1 and {size:g}"
+        check_worked(got, call)
+        expect(got["parameters"], [values["weight"], values["bias"]], f"weight and bias after {call}", tol=0)
+        expect(got["result"], [0.1, size], call, tol=1e-10, scale=1.0)
+
+
 @given(layer=layers(), modes=modes())
 @settings(max_examples=10)
 def test_lsuv_layer_needs_a_bias(lsuv_layer, beside, layer, modes):
-    """A weight_module without bias raises ValueError before anything changes."""
+    """A weight_module without bias raises ValueError before anything changes, also where nothing is to be corrected.
+
+    A forward pass would change something: the running statistics of a batch norm.
+    """
     x, weight, bias, leak, sub = layer
     got = beside(_layer, x=x, weight=weight, bias=None, leak=leak, sub=sub, modes=modes)
     expect(
@@ -326,6 +435,10 @@ def test_lsuv_layer_needs_a_bias(lsuv_layer, beside, layer, modes):
     )
     check_traces(got, x, modes)
     expect(got["parameters"], [weight], "weight afterwards", tol=0)
+    got = beside(_through, x=x, weight=weight, bias=None, leak=leak, sub=sub, tol=1e6)
+    expect(got["raised"] or "nothing", "ValueError", "what the same call with batch norms and tol=1e6 raised")
+    untouched = [torch.zeros(n, dtype=x.dtype) for n in (weight.shape[1], weight.shape[1], weight.shape[0])]
+    expect(got["means"], untouched, "running means of the batch norms afterwards", tol=0)
     got = beside(_layer, x=x, weight=weight, bias=bias, leak=leak, sub=sub, modes=modes)
     check_worked(got, "the same call with a bias")
     y = output(2 * x, *got["parameters"], leak, sub)
@@ -368,6 +481,12 @@ def test_lsuv_layer_counts_its_steps(lsuv_layer, beside, layer, modes):
     check_gave_up(got, f"lsuv_layer(..., tol={strict:g}, max_iter=2)")
     expect(got["parameters"], [weight, bias], "weight and bias after max_iter=2 steps", tol=0)
     check_traces(got, x, modes)
+    # without a bend the second correction hits; the first does not, as the products have a mean and the wrong spread
+    straight = x - x.mean(0) + weight.sum(0)
+    narrow = weight * 2 / mean_and_std(output(2 * straight, weight, 0 * bias, 1.0, 0.0))[1]
+    linear = {"x": straight, "weight": narrow, "bias": 0 * bias + 0.4, "leak": 1.0, "sub": 0.0}
+    got = beside(_layer, **linear, tol=strict, max_iter=1)
+    check_gave_up(got, f"lsuv_layer(..., tol={strict:g}, max_iter=1) of a layer that needs two corrections")
     for tol, steps in ((strict, STEPS), (loose, few + 3)):
         got = beside(_layer, **values, tol=tol, max_iter=steps)
         call = f"lsuv_layer(..., tol={tol:g}, max_iter={steps})"
@@ -385,7 +504,7 @@ def networks_of_any_kind(draw, min_layers, max_layers, batches):
     dtype, rng = draw(dtypes()), generator(draw(seeds()))
     widths = draw(st.lists(st.integers(3, 6), min_size=min_layers + 1, max_size=max_layers + 1))
     sizes = draw(st.lists(numbers(0.3, 3), min_size=batches, max_size=batches))
-    xs = [halves(rng, 32, widths[0]) * size for size in sizes]
+    xs = [halves(rng, 96, widths[0]) * size for size in sizes]
     weights, biases = [], []
     for n_in, n_out in pairwise(widths):
         gain = 0.3 + 2 * torch.rand(1, generator=rng, dtype=torch.float64)
@@ -431,12 +550,28 @@ def settles(x, weights, biases, leak, sub, left_out=None):
     return True
 
 
-def _network(pieces, *, x, weights, biases, leak, sub, chosen, tol=None):
-    """lsuv_init on the chosen layers of a network of linear layers and activations."""
+def _network(
+    pieces, *, x, weights, biases, leak, sub, chosen, tol=None, frozen=(), turned=False, once=False, norm=False
+):
+    """lsuv_init on the chosen layers of a network of linear layers and activations.
+
+    The weights of the layers in `frozen` need no gradients; `turned` registers the last layer first; `once` gives the
+    pairs as an iterator; `norm` puts a batch norm in training before all layers, in a network in evaluation.
+    """
 
     class Activation(nn.Module):
         def forward(self, x):
             return F.leaky_relu(x, leak) - sub
+
+    class Turned(nn.Module):
+        def __init__(self, blocks):
+            super().__init__()
+            self.blocks = nn.ModuleList(blocks[::-1])
+
+        def forward(self, x):
+            for index in reversed(range(len(self.blocks))):
+                x = self.blocks[index](x)
+            return x
 
     linears = []
     for weight, bias in zip(weights, biases, strict=True):
@@ -447,24 +582,47 @@ def _network(pieces, *, x, weights, biases, leak, sub, chosen, tol=None):
         linears.append(linear)
     blocks = [nn.Sequential(linear, Activation()) for linear in linears]
     pairs = [(blocks[index][1], blocks[index][0]) for index in chosen]
+    for index in frozen:
+        linears[index].weight.requires_grad_(False)
+    first = nn.BatchNorm1d(x.shape[1], momentum=1.0, affine=False).to(x.dtype)
+    model = Turned(blocks) if turned else nn.Sequential(*([first] if norm else []), *blocks)
+    if norm:
+        model.eval()
+        first.train()
     arguments = {} if tol is None else {"tol": tol}
-    result = pieces.lsuv_init(nn.Sequential(*blocks), pairs, x.clone(), **arguments)
+    raised, result = "", []
+    try:
+        result = pieces.lsuv_init(model, iter(pairs) if once else pairs, x.clone(), **arguments)
+    except RuntimeError as error:
+        if isinstance(error, NotImplementedError) or "std" not in str(error).lower():
+            raise
+        raised = type(error).__name__
     return {
+        "raised": raised,
+        "kind": type(result).__name__,
         "result": [list(pair) if isinstance(pair, tuple) else pair for pair in result] if result else result,
+        "modes": [module.training for module in (model, first, *blocks)],
+        "running mean": first.running_mean.clone(),
         "weights": [linear.weight.detach().clone() for linear in linears],
         "biases": [linear.bias.detach().clone() for linear in linears],
     }
+
+
+def check_got_there(got):
+    expect(got["raised"] or "nothing", "nothing", "what lsuv_init(model, pairs, xb) raised")
 
 
 @pytest.mark.weight(2)
 @given(network=networks())
 @settings(max_examples=12)
 def test_lsuv_init_every_layer(lsuv_init, beside, network):
-    """At the end every layer has mean 0 and standard deviation 1: the first is corrected first, so that no later one
-    is spoilt.
+    """At the end every layer has mean 0 and standard deviation 1, a frozen one too: the first is corrected first, so
+    that no later one is spoilt.
     """
     (x,), weights, biases, leak, sub = network
-    got = beside(_network, x=x, weights=weights, biases=biases, leak=leak, sub=sub, chosen=list(range(len(weights))))
+    every = list(range(len(weights)))
+    got = beside(_network, x=x, weights=weights, biases=biases, leak=leak, sub=sub, chosen=every, frozen=[0])
+    check_got_there(got)
     for index, y in enumerate(outputs(x, got["weights"], got["biases"], leak, sub)):
         check_scale(y, 1e-3, x.dtype, f"layer {index}'s output after lsuv_init(model, pairs, xb)")
 
@@ -472,11 +630,19 @@ def test_lsuv_init_every_layer(lsuv_init, beside, network):
 @given(network=networks())
 @settings(max_examples=12)
 def test_lsuv_init_result(lsuv_init, beside, network):
-    """What comes back is the list of every layer's final (mean, std), in the order of the pairs."""
+    """What comes back is the list of every pair's final (mean, std), in the order of the pairs.
+
+    That is the order in which the model uses its layers, and may not be the one in which they were registered. A pair
+    that comes twice is in the list twice.
+    """
     (x,), weights, biases, leak, sub = network
-    got = beside(_network, x=x, weights=weights, biases=biases, leak=leak, sub=sub, chosen=list(range(len(weights))))
-    want = [list(mean_and_std(y)) for y in outputs(x, got["weights"], got["biases"], leak, sub)]
+    chosen = [0, *range(len(weights))]
+    got = beside(_network, x=x, weights=weights, biases=biases, leak=leak, sub=sub, chosen=chosen, turned=True)
+    check_got_there(got)
+    ys = outputs(x, got["weights"], got["biases"], leak, sub)
+    want = [list(mean_and_std(ys[index])) for index in chosen]
     rounding = 1e-5 if x.dtype == torch.float32 else 1e-10
+    expect(got["kind"], "list", "type of lsuv_init(model, pairs, xb)")
     expect(got["result"], want, "lsuv_init(model, pairs, xb)", tol=rounding, scale=1.0)
 
 
@@ -486,6 +652,7 @@ def test_lsuv_init_tolerance(lsuv_init, beside, network, tol):
     ((x,), weights, biases), (leak, sub) = ([t.double() for t in tensors] for tensors in network[:3]), network[3:]
     every = list(range(len(weights)))
     got = beside(_network, x=x, weights=weights, biases=biases, leak=leak, sub=sub, chosen=every, tol=tol)
+    check_got_there(got)
     for index, y in enumerate(outputs(x, got["weights"], got["biases"], leak, sub)):
         check_scale(y, tol, x.dtype, f"layer {index}'s output after lsuv_init(model, pairs, xb, tol={tol:g})")
 
@@ -493,10 +660,11 @@ def test_lsuv_init_tolerance(lsuv_init, beside, network, tol):
 @given(network=networks(min_layers=3, left_out=(0, 1, 2)), left_out=st.integers(0, 2))
 @settings(max_examples=12)
 def test_lsuv_init_only_pairs(lsuv_init, beside, network, left_out):
-    """Only the layers in `pairs` are corrected; the others feed them as they are."""
+    """Only the layers in `pairs` are corrected, which may be any iterable; the others feed them as they are."""
     (x,), weights, biases, leak, sub = network
     chosen = [index for index in range(len(weights)) if index != left_out]
-    got = beside(_network, x=x, weights=weights, biases=biases, leak=leak, sub=sub, chosen=chosen)
+    got = beside(_network, x=x, weights=weights, biases=biases, leak=leak, sub=sub, chosen=chosen, once=True)
+    check_got_there(got)
     expect(got["weights"][left_out], weights[left_out], f"weight of layer {left_out}, which is in no pair", tol=0)
     expect(got["biases"][left_out], biases[left_out], f"bias of layer {left_out}, which is in no pair", tol=0)
     ys = outputs(x, got["weights"], got["biases"], leak, sub)
@@ -504,12 +672,42 @@ def test_lsuv_init_only_pairs(lsuv_init, beside, network, left_out):
         check_scale(ys[index], 1e-3, x.dtype, f"layer {index}'s output after lsuv_init(model, pairs, xb)")
 
 
+@given(network=networks(max_layers=3).filter(lambda network: settles(normalised(network[0][0]), *network[1:])))
+@settings(max_examples=4)
+def test_lsuv_init_as_the_model_is(lsuv_init, beside, network):
+    """Every module is in the mode that it was in, during the measurements and afterwards."""
+    (x,), weights, biases, leak, sub = network
+    x, every = x + 1, list(range(len(weights)))
+    got = beside(_network, x=x, weights=weights, biases=biases, leak=leak, sub=sub, chosen=every, norm=True)
+    check_got_there(got)
+    modes = [False, True, *[False] * len(weights)]
+    expect(got["modes"], modes, "training of the model, its batch norm and its blocks afterwards")
+    text = "running mean of the batch norm, in training and with momentum 1, afterwards"
+    expect(got["running mean"], x.mean(0), text, tol=1e-5, scale=1 + x.abs().max())
+    for index, y in enumerate(outputs(normalised(x), got["weights"], got["biases"], leak, sub)):
+        check_scale(y, 1e-3, x.dtype, f"layer {index}'s output after lsuv_init(model, pairs, xb) with a batch norm")
+
+
+@given(network=networks(max_layers=2))
+@settings(max_examples=4)
+def test_lsuv_init_out_of_reach(lsuv_init, beside, network):
+    """The RuntimeError of a layer that does not get there comes out, and tol is not loosened for it."""
+    (x,), weights, biases, leak, sub = network
+    # a plain ReLU with standard deviation 1 and a mean below that
+    unit = weights[0] / mean_and_std(output(x, weights[0], 0 * biases[0], 0.0, 0.0))[1]
+    values = {"x": x, "weights": [unit, weights[1]], "biases": [0 * biases[0], biases[1]], "chosen": [0]}
+    got = beside(_network, **values, leak=0.0, sub=0.0)
+    expect(got["raised"] or "nothing", "RuntimeError", "what lsuv_init(model, pairs, xb) raised for a plain ReLU")
+    values = {"x": x, "weights": weights, "biases": biases, "chosen": [0]}
+    check_got_there(beside(_network, **values, leak=leak, sub=sub))
+
+
 # ---- LSUVCallback
 
 
 def _fits(pieces, *, xs, held_out, weights, biases, leak, sub, moved, through_fit):
     """Three fits of one model with one LSUVCallback at learning rate 0, the last by another learner; then one with
-    another callback.
+    none and one with another callback.
     """
 
     class Activation(nn.Module):
@@ -561,7 +759,9 @@ def _fits(pieces, *, xs, held_out, weights, biases, leak, sub, moved, through_fi
     found["second"], found["seen later"] = values(), record.seen[len(found["seen"]) :]
     pieces.TrainLearner(model, dls, lr=0.0, opt_func=_descent, cbs=[callback]).fit(1)
     found["third"] = values()
-    pieces.TrainLearner(model, dls, lr=0.0, opt_func=_descent, cbs=[pieces.LSUVCallback(pairs_of)]).fit(1)
+    learner = pieces.TrainLearner(model, dls, lr=0.0, opt_func=_descent)
+    learner.fit(1)
+    learner.fit(1, cbs=[pieces.LSUVCallback(pairs_of)])
     found["another"] = values()
     return found
 
@@ -626,7 +826,7 @@ def test_lsuv_callback_only_once(lsuv_callback, beside, network, moved, through_
 @given(network=small_networks(), through_fit=st.booleans())
 @settings(max_examples=10)
 def test_lsuv_callback_each_its_own(lsuv_callback, beside, network, through_fit):
-    """Every callback does it once: that one has done it does not keep another one from it."""
+    """Every callback does it once: that one has done it does not keep another one from it, nor do fits without any."""
     got = fit(beside, network, 0.01, through_fit)
     check_some_batch(network, got["another"], "after a fit with another callback")
 
@@ -650,6 +850,10 @@ def _trained(pieces, *, x, y, weight, bias, leak, sub, lr):
         def forward(self, x):
             return F.leaky_relu(x, leak) - sub
 
+    class Batches:
+        def __iter__(self):
+            yield x.clone(), y.clone(), torch.arange(len(x))
+
     found, asked = [], []
 
     def pairs_of(given):
@@ -661,7 +865,7 @@ def _trained(pieces, *, x, y, weight, bias, leak, sub, lr):
         with torch.no_grad():
             model[0].weight.copy_(weight)
             model[0].bias.copy_(bias)
-        dls = pieces.DataLoaders([(x.clone(), y.clone())], [])
+        dls = pieces.DataLoaders(Batches(), [])
         learner = pieces.TrainLearner(model, dls, lr=rate, opt_func=_descent, cbs=[pieces.LSUVCallback(pairs_of)])
         learner.fit(1)
         found.append([model[0].weight.detach().clone(), model[0].bias.detach().clone()])
@@ -674,6 +878,8 @@ def _trained(pieces, *, x, y, weight, bias, leak, sub, lr):
 def test_lsuv_callback_then_trains(lsuv_callback, beside, layer, lr, seed):
     """The fit trains the corrected weights: the optimizer, which already holds the parameters, steps from where LSUV
     left them.
+
+    `dls.train` may be any iterable, and its batches may have more elements than two.
     """
     (x, weight, bias), (leak, sub) = (t.double() for t in layer[:3]), layer[3:]
     y = torch.randn(len(x), len(bias), generator=generator(seed), dtype=torch.float64)
@@ -685,3 +891,73 @@ def test_lsuv_callback_then_trains(lsuv_callback, beside, layer, lr, seed):
     F.mse_loss(output(x, *parameters, leak, sub), y).backward()
     want = [(value - lr * value.grad).detach() for value in parameters]
     expect(stepped, want, f"weight and bias after one step at learning rate {lr:g} from there", tol=1e-8, scale=10.0)
+
+
+def _failed(pieces, **values):
+    """What the fits of `_trained` raised."""
+    try:
+        _trained(pieces, **values)
+    except NotImplementedError:
+        raise
+    except RuntimeError as error:
+        return type(error).__name__
+    return "nothing"
+
+
+@given(layer=layers(), seed=seeds())
+@settings(max_examples=4)
+def test_lsuv_callback_out_of_reach(lsuv_callback, beside, layer, seed):
+    """The RuntimeError of a layer that does not get there comes out of the fit."""
+    x, weight, bias, leak, sub = layer
+    y = torch.randn(len(x), len(bias), generator=generator(seed), dtype=torch.float64).to(x.dtype)
+    values = {"x": x, "y": y, "weight": weight, "bias": bias, "lr": 0.1}
+    got = beside(_failed, **values, leak=0.0, sub=0.0)
+    expect(got, "RuntimeError", "what a fit raised where a plain ReLU is behind the layer")
+    got = beside(_failed, **values, leak=leak, sub=sub)
+    expect(got, "nothing", "what a fit raised where a leaky one is")
+
+
+def _cancelled(pieces, *, x, y, weight, bias, leak, sub, moved):
+    """One layer after a fit with an LSUVCallback that is cancelled after its first batch, and after another fit."""
+
+    class Activation(nn.Module):
+        def forward(self, x):
+            return F.leaky_relu(x, leak) - sub
+
+    class Cancel(pieces.Callback):
+        def after_batch(self):
+            raise pieces.CancelFitException
+
+    model = nn.Sequential(nn.Linear(weight.shape[1], weight.shape[0]), Activation()).to(weight.dtype)
+    held = list(model.parameters())
+
+    def values():
+        return [parameter.detach().clone() for parameter in held]
+
+    def move(by):
+        with torch.no_grad():
+            for parameter, shift in zip(held, by, strict=True):
+                parameter += shift
+
+    move([weight - held[0].detach(), bias - held[1].detach()])
+    dls = pieces.DataLoaders([(x.clone(), y.clone())], [])
+    callback = pieces.LSUVCallback(lambda given: [(given[1], given[0])])
+    learner = pieces.TrainLearner(model, dls, lr=0.0, opt_func=_descent, cbs=[callback])
+    learner.fit(1, cbs=[Cancel()])
+    found = {"first": values()}
+    move([moved, moved])
+    found["moved"] = values()
+    learner.fit(1)
+    return {**found, "second": values()}
+
+
+@given(layer=layers(), moved=numbers(0.05, 0.3))
+@settings(max_examples=4)
+def test_lsuv_callback_cancelled(lsuv_callback, beside, layer, moved):
+    """A first fit that was cancelled was the first fit all the same: the second leaves the weights alone."""
+    x, weight, bias, leak, sub = layer
+    y = torch.zeros(len(x), len(bias), dtype=x.dtype)
+    got = beside(_cancelled, x=x, y=y, weight=weight, bias=bias, leak=leak, sub=sub, moved=moved)
+    what = "after a fit that was cancelled after its first batch"
+    check_some_batch(([x], weight, bias, leak, sub), got["first"], what)
+    expect(got["second"], got["moved"], f"weights and biases {what} and a second fit, at learning rate 0", tol=0)

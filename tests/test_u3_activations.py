@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import dtypes, generator, normal, numbers, seeds, tensors
 from torch import nn
@@ -47,6 +47,14 @@ def _relu_gradient(pieces, *, x, upstream):
     return {"relu(x)": y.detach(), "gradient of x": x.grad}
 
 
+def _relu_afresh(pieces, *, x):
+    """Two results of one shape, and the input after the first result was written over."""
+    first, other = pieces.relu(x), pieces.relu(-x)
+    found = {"relu(x)": first.clone(), "relu(-x)": other.clone()}
+    first.fill_(-1)
+    return {**found, "x after relu(x) was written over": x}
+
+
 @pytest.mark.weight(2)
 @given(x=tensors())
 def test_relu_value(relu, x):
@@ -54,6 +62,16 @@ def test_relu_value(relu, x):
     with unchanged(x=x):
         got = relu(x)
     expect(got, torch.where(x > 0, x, torch.zeros_like(x)), "relu(x)")
+    expect(relu(x.new_empty(0, 3)), x.new_empty(0, 3), "relu(x) of an x without elements")
+
+
+@settings(max_examples=5)
+@given(seed=seeds(), dtype=dtypes())
+def test_relu_afresh(relu, beside, seed, dtype):
+    """Every result is a new tensor: nothing that is later done to it or to others changes x or another result."""
+    x = normal((2, 3), seed, dtype=dtype).abs() + 0.5
+    want = {"relu(x)": x, "relu(-x)": torch.zeros_like(x), "x after relu(x) was written over": x}
+    expect(beside(_relu_afresh, x=x.clone()), want, "relu of an x with all entries above 0")
 
 
 @given(dtype=dtypes(), size=numbers(0.001, 1))
@@ -73,10 +91,12 @@ def test_relu_gradient(relu, beside, seed, dtype):
     expect(got, want, "relu(x) and a backward pass")
 
 
-@given(leak=numbers(0, 1))
+@given(leak=numbers(0.001, 1))
 def test_zero_mean_shift_value(zero_mean_shift, leak):
-    """The shift is (1 - leak) / sqrt(2 pi), a Python float."""
-    expect(zero_mean_shift(leak), (1 - leak) / math.sqrt(2 * math.pi), f"zero_mean_shift({leak})", scale=1.0)
+    """The shift is (1 - leak) / sqrt(2 pi), a Python float, also for slopes above 1 and below 0."""
+    for slope in (leak, 1 + leak, -leak):
+        want = (1 - slope) / math.sqrt(2 * math.pi)
+        expect(zero_mean_shift(slope), want, f"zero_mean_shift({slope})", scale=1.0)
 
 
 @given(leak=numbers(0, 1))
@@ -158,6 +178,10 @@ def test_general_relu_maxv(general_relu, x, leak, sub, maxv):
     check(general_relu, x, maxv=maxv)
     check(general_relu, x, leak=leak, sub=sub, maxv=maxv)
     check(general_relu, x, leak=leak, sub=sub, maxv=0.0)
+    # the cap has as many digits as x
+    exact = x.double().abs() + 4
+    got = general_relu(maxv=1.1)(exact)
+    expect(got, torch.full_like(exact, 1.1), "GeneralReLU(maxv=1.1)(x), all of x above it and in float64,", tol=1e-12)
 
 
 @given(x=tensors(), sub=maybe(numbers(-1, 1)), maxv=caps(), max_leak=slopes())
@@ -231,6 +255,31 @@ def test_general_relu_each_its_own(general_relu, seed, dtype, first, second, shi
     """Two of them keep their own settings, also when the first is used after the second was made."""
     x = normal((6,), seed, dtype=dtype)
     one, two = general_relu(leak=first), general_relu(leak=second, sub=shift, maxv=shift)
-    for act, settings in ((one, {"leak": first}), (two, {"leak": second, "sub": shift, "maxv": shift})):
-        want, _ = general(x, **settings)
-        expect(act(x), want.to(dtype), f"the GeneralReLU made with {settings}", scale=5.0)
+    for act, options in ((one, {"leak": first}), (two, {"leak": second, "sub": shift, "maxv": shift})):
+        want, _ = general(x, **options)
+        expect(act(x), want.to(dtype), f"the GeneralReLU made with {options}", scale=5.0)
+
+
+def _general_relu_afresh(pieces, *, x, settings):
+    """Results of one module for two inputs of one shape, and the first input after its result was written over."""
+    act = pieces.GeneralReLU(**settings)
+    first, other = act(x), act(-x)
+    found = {"act(x)": first.clone(), "act(-x)": other.clone(), "x after both": x.clone()}
+    first.fill_(-1)
+    return {**found, "x after act(x) was written over": x}
+
+
+@settings(max_examples=5)
+@given(seed=seeds(), dtype=dtypes(), leak=slopes(), shift=numbers(0.1, 1))
+def test_general_relu_afresh(general_relu, beside, seed, dtype, leak, shift):
+    """Every call goes by its own input alone, leaves it as it is and returns a new tensor.
+
+    With a leak of 1 it is the identity, but for `sub` and `maxv`; that is a new tensor too.
+    """
+    x = normal((6,), seed, dtype=dtype)
+    for options in ({"leak": leak}, {"leak": 1.0}, {"leak": 1.0, "sub": shift}):
+        got = beside(_general_relu_afresh, x=x.clone(), settings=options)
+        want = {"act(x)": general(x, **options)[0].to(dtype), "act(-x)": general(-x, **options)[0].to(dtype)}
+        want |= {"x after both": x, "x after act(x) was written over": x}
+        call = f"with act = GeneralReLU({', '.join(f'{name}={value}' for name, value in options.items())}):"
+        expect(got, want, call, scale=5.0)

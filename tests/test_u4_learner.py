@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from strategies import dtypes, normal, numbers, seeds
 from torch import nn
 
-from grading.verdict import expect, unchanged
+from grading.verdict import expect, refused, unchanged
 
 
 @st.composite
@@ -118,7 +118,7 @@ def _refuses(pieces, *, name, value, epoch):
         answer = f"the value {getattr(callback, name)}"
     except AttributeError as error:
         answer = f"AttributeError: {error}"
-    there = [hasattr(callback, name), hasattr(callback, "before_fit"), hasattr(callback, "epoch")]
+    there = [hasattr(callback, one) for one in (name, "before_fit", "epoch", "batch")]
     return {"answer": answer, "hasattr": there, "read": [callback.epoch, callback.own]}
 
 
@@ -129,49 +129,56 @@ def _refuses(pieces, *, name, value, epoch):
     epoch=st.integers(0, 50),
 )
 def test_callback_refuses_other_names(callback, beside, name, value, epoch):
-    """Reading any other attribute, even one that the learner has, raises AttributeError naming it in the message."""
+    """Reading any other attribute, even one that the learner has, raises AttributeError naming it in the message.
+
+    A forwarded name that the learner has not got itself, such as `batch` before the first one, is no attribute either.
+    """
     got = beside(_refuses, name=name, value=value, epoch=epoch)
     expect(got["read"], [epoch, value + epoch], "[callback.epoch, callback.own]")
     expect(got["answer"].partition(":")[0], "AttributeError", f"callback.{name}, which only the learner has,")
     named = name in got["answer"].partition(":")[2]
     expect(named, True, f"whether the error's message names {name!r}")
-    expect(got["hasattr"], [False, False, True], f"hasattr of callback for [{name!r}, 'before_fit', 'epoch']")
+    names = f"[{name!r}, 'before_fit', 'epoch', 'batch']"
+    expect(got["hasattr"], [False, False, True, False], f"hasattr of callback, before the first batch, for {names}")
 
 
-def _extended(pieces, *, added, kind, value, epoch):
+def _extended(pieces, *, added, value, epoch):
     """What callbacks with their own `forward_to_learner` read, and what they refuse."""
 
+    class Counting(pieces.Learner):
+        @property
+        def next_epoch(self):
+            return self.epoch + 1
+
     class Wider(pieces.Callback):
-        forward_to_learner = {"a tuple": tuple, "a list": list, "a set": set}[kind](
-            (*pieces.Callback.forward_to_learner, added)
-        )
+        forward_to_learner = (*pieces.Callback.forward_to_learner, added, "next_epoch")
 
     class Narrower(pieces.Callback):
         forward_to_learner = (added,)
 
-    learner = pieces.Learner(nn.Linear(3, 2), None)
+    learner = Counting(nn.Linear(3, 2), None)
     setattr(learner, added, value)
     learner.epoch = epoch
     read = []
     for callback in (Wider(), Narrower(), pieces.Callback()):
         callback.learn = learner
-        read.append([getattr(callback, name, "refused") for name in (added, "epoch")])
+        read.append([getattr(callback, name, "refused") for name in (added, "next_epoch", "epoch")])
     return read
 
 
 @given(
     added=st.sampled_from(["loss", "preds", "dl", "n_epochs"]) | st.integers(100, 999).map("note_{}".format),
-    kind=st.sampled_from(["a tuple", "a list", "a set"]),
     value=numbers(-5, 5),
     epoch=st.integers(0, 50),
 )
-def test_callback_subclass_forwards_its_names(callback, beside, added, kind, value, epoch):
-    """A subclass decides with its own `forward_to_learner` which names are read from the learner."""
-    got = beside(_extended, added=added, kind=kind, value=value, epoch=epoch)
-    names = f"[callback.{added}, callback.epoch]"
-    expect(got[0], [value, epoch], f"{names} of a subclass that adds {added!r}, all in {kind},")
-    expect(got[1], [value, "refused"], f"{names} of a subclass that forwards {added!r} alone")
-    expect(got[2], ["refused", epoch], f"{names} of Callback itself")
+def test_callback_subclass_forwards_its_names(callback, beside, added, value, epoch):
+    """A subclass decides with its own `forward_to_learner` which names are read from the learner, properties too."""
+    got = beside(_extended, added=added, value=value, epoch=epoch)
+    names = f"[callback.{added}, callback.next_epoch, callback.epoch]"
+    added = f"{added!r} and 'next_epoch', a property of the learner,"
+    expect(got[0], [value, epoch + 1, epoch], f"{names} of a subclass that adds {added}")
+    expect(got[1], [value, "refused", "refused"], f"{names} of a subclass that forwards the first alone")
+    expect(got[2], ["refused", "refused", epoch], f"{names} of Callback itself")
 
 
 def _sets(pieces, *, name, theirs, mine):
@@ -197,12 +204,13 @@ def _modes(pieces, *, modes):
     """`training` of two callbacks while their models change to opposite modes, then in each phase of a fit."""
     seen = []
     for opposite in (False, True):
-        learner, callback = pieces.Learner(nn.Linear(3, 2), None), pieces.Callback()
+        learner, callback = pieces.Learner(nn.Sequential(nn.Dropout()), None), pieces.Callback()
         callback.learn = learner
         for number, mode in enumerate(modes):
             if number == len(modes) // 2:
-                learner.model = nn.Linear(3, 2)
+                learner.model = nn.Sequential(nn.Dropout())
             learner.model.train(mode != opposite)
+            learner.model[0].train(mode == opposite)
             with torch.set_grad_enabled(number % 2 == 0):
                 seen.append(callback.training)
     phases = []
@@ -218,7 +226,10 @@ def _modes(pieces, *, modes):
 
 @given(modes=st.lists(st.booleans(), max_size=4).map(lambda modes: [True, False, False, True, *modes]))
 def test_callback_training_is_the_mode(callback, beside, modes):
-    """`training` of a callback is the present mode of the learner's model, whether or not gradients are recorded."""
+    """`training` of a callback is the present mode of the learner's model, whether or not gradients are recorded.
+
+    A layer in the model may be in another mode than the model, such as a frozen batch norm.
+    """
     got = beside(_modes, modes=modes)
     both = modes + [not mode for mode in modes]
     expect(got["seen"], both, f"callback.training after model.train(mode) for each mode in {both}")
@@ -312,8 +323,8 @@ def test_train_learner_measures_loss(train_learner, beside, batches, start, dtyp
     expect([one[1] for one in got["seen"]], want, "learn.loss of each batch", scale=max(float(w) for w in want) + 10)
 
 
-def _training(pieces, *, batches, start, lr, n_epochs, how):
-    """Weight and bias after each batch of a fit."""
+def _training(pieces, *, batches, start, lr, n_epochs, how, later_lr=None):
+    """Weight and bias after each batch of a fit, and of a later one with its own learning rate."""
     model = nn.Linear(3, 2).to(start[0].dtype)
     model.load_state_dict({"weight": start[0], "bias": start[1]})
     path = []
@@ -335,6 +346,8 @@ def _training(pieces, *, batches, start, lr, n_epochs, how):
     optimizer = {"SGD": torch.optim.SGD, "SGD with momentum": Momentum, "Adam": Adam}[how]
     learner = pieces.TrainLearner(model, pieces.DataLoaders(batches, batches), F.mse_loss, lr, [Recorder()], optimizer)
     learner.fit(n_epochs, valid=n_epochs > 1)
+    if later_lr is not None:
+        learner.fit(1, valid=False, lr=later_lr)
     return path
 
 
@@ -363,60 +376,86 @@ def test_train_learner_leaves_validation_alone(train_learner, beside, batches, s
 
 
 @given(
-    batches=batches(), start=starts(), lr=numbers(0.01, 0.3), how=st.sampled_from(["SGD with momentum", "Adam", "SGD"])
+    batches=batches(max_count=4),
+    start=starts(),
+    lr=numbers(0.01, 0.3),
+    how=st.sampled_from(["SGD with momentum", "Adam", "SGD"]),
 )
 def test_train_learner_uses_the_optimizer(train_learner, beside, batches, start, lr, how):
-    """The step is the one of the learner's optimizer, whichever that is."""
-    got = beside(_training, batches=batches, start=start, lr=lr, n_epochs=1, how=how)
+    """The step is the one of the learner's optimizer, whichever that is; every fit has a new one."""
+    got = beside(_training, batches=batches, start=start, lr=lr, n_epochs=1, how=how, later_lr=lr / 2)
     leaves = [t.clone().requires_grad_() for t in start]
-    if how == "Adam":
-        optimizer = torch.optim.Adam(leaves, lr, betas=(0.7, 0.8))
-    else:
-        optimizer = torch.optim.SGD(leaves, lr, momentum=0.6 if "momentum" in how else 0.0)
     want = []
-    for x, y in batches:
-        for leaf, gradient in zip(leaves, gradients([t.detach() for t in leaves], x, y), strict=True):
-            leaf.grad = gradient
-        optimizer.step()
-        want.append([t.detach().clone() for t in leaves])
-    expect_path(got, want, torch.float64, f"[weight, bias] after each batch with {how}")
+    for rate in (lr, lr / 2):
+        if how == "Adam":
+            optimizer = torch.optim.Adam(leaves, rate, betas=(0.7, 0.8))
+        else:
+            optimizer = torch.optim.SGD(leaves, rate, momentum=0.6 if "momentum" in how else 0.0)
+        for x, y in batches:
+            for leaf, gradient in zip(leaves, gradients([t.detach() for t in leaves], x, y), strict=True):
+                leaf.grad = gradient
+            optimizer.step()
+            want.append([t.detach().clone() for t in leaves])
+    call = f"[weight, bias] after each batch of two fits with {how}, the second with half the learning rate,"
+    expect_path(got, want, torch.float64, call)
 
 
 def _one_by_one(pieces, *, batch, start, lr, grad):
-    """The model's weight and its gradient after each of the five methods, called by hand."""
-    model = nn.Linear(3, 2).to(start[0].dtype)
-    model.load_state_dict({"weight": start[0], "bias": start[1]})
-    learner = pieces.TrainLearner(model, None, lr=lr)
-    learner.opt = torch.optim.SGD(model.parameters(), lr)
-    learner.batch = batch
-    model.weight.grad = grad.clone()
-    states = {}
+    """What each of the five methods does by itself, on a learner that has what this one needs and no more."""
+    x, y = batch[0].clone().requires_grad_(), batch[1]
+    made, states = {}, {}
     for name in ("predict", "get_loss", "backward", "step", "zero_grad"):
+        model = nn.Linear(3, 1).to(start[0].dtype)
+        model.load_state_dict({"weight": start[0], "bias": start[1]})
+        model.weight.grad = grad.clone()
+        learner = pieces.TrainLearner(model, None, lr=lr)
+        learner.opt = torch.optim.SGD(model.parameters(), lr)
+        if name in ("predict", "get_loss"):
+            learner.batch = (x, y)
+        if name == "get_loss":
+            learner.preds = 2 * model(x)
+        if name == "backward":
+            learner.loss = F.mse_loss(2 * model(x), y)
         getattr(learner, name)()
         left = torch.zeros_like(grad) if model.weight.grad is None else model.weight.grad.clone()
         states[name] = [model.weight.detach().clone(), left]
-    return states
+        if name in ("predict", "get_loss"):
+            value = learner.preds if name == "predict" else learner.loss
+            slope = torch.autograd.grad(value.sum(), x, allow_unused=True)[0] if value.requires_grad else None
+            made[name] = [value.detach(), slope]
+    return {"made": made, "states": states}
 
 
-@given(batch=batches(1, 1).map(lambda pairs: pairs[0]), start=starts(), lr=numbers(0.01, 0.3), seed=seeds())
+@given(batch=batches(1, 1, min_size=2).map(lambda pairs: pairs[0]), start=starts(), lr=numbers(0.01, 0.3), seed=seeds())
 def test_train_learner_does_one_thing_at_a_time(train_learner, beside, batch, start, lr, seed):
-    """Each method does its own part: backward adds to the gradients, step moves the weights, zero_grad clears."""
-    grad = normal((2, 3), seed, dtype=torch.float64)
-    x, y = batch
+    """Each method does its own part: backward adds to the gradients, step moves the weights, zero_grad clears.
+
+    It goes by `batch`, `preds` and `loss` alone, so that callbacks and subclasses can set these or do another part
+    otherwise. Gradients flow back through `preds` and `loss` to the inputs.
+    """
+    grad = normal((1, 3), seed, dtype=torch.float64)
+    (x, y), start = (batch[0], batch[1][:, :1]), (start[0][:1], start[1][:1])
     with unchanged(x=x, y=y):
-        got = beside(_one_by_one, batch=batch, start=start, lr=lr, grad=grad)
-    full = grad + gradients(start, x, y)[0]
-    moved = start[0] - lr * full
+        got = beside(_one_by_one, batch=(x, y), start=start, lr=lr, grad=grad)
+    inputs, weight = x.clone().requires_grad_(), start[0].clone().requires_grad_()
+    preds = predicted((weight, start[1]), inputs)
+    loss = squared_error(2 * preds, y)
+    slopes = [torch.autograd.grad(value.sum(), [inputs, weight], retain_graph=True) for value in (preds, loss)]
+    full = grad + slopes[1][1]
+    size = max(1.0, float(full.abs().max()), loss.item())
+    inside = "and the gradient of its sum with respect to the inputs] after"
+    expect(got["made"]["predict"], [preds.detach(), slopes[0][0]], f"[learn.preds, {inside} predict()", scale=size)
+    call = f"[learn.loss, {inside} get_loss(), with `preds` of our own,"
+    expect(got["made"]["get_loss"], [loss.detach(), slopes[1][0]], call, scale=size)
     want = {
         "predict": [start[0], grad],
         "get_loss": [start[0], grad],
         "backward": [start[0], full],
-        "step": [moved, full],
-        "zero_grad": [moved, torch.zeros_like(grad)],
+        "step": [start[0] - lr * grad, grad],
+        "zero_grad": [start[0], torch.zeros_like(grad)],
     }
-    size = max(1.0, float(full.abs().max()))
     for name, state in want.items():
-        expect(got[name], state, f"[weight, weight.grad] after {name}()", scale=size)
+        expect(got["states"][name], state, f"[weight, weight.grad] after {name}() by itself", scale=size)
 
 
 # -- momentum_learner
@@ -424,16 +463,27 @@ def test_train_learner_does_one_thing_at_a_time(train_learner, beside, batch, st
 
 def _momentum(pieces, *, batches, start, lr, mom, n_epochs):
     """Weight and bias after each training batch; `mom` None leaves it to the default."""
-    model = nn.Linear(3, 2).to(start[0].dtype)
-    model.load_state_dict({"weight": start[0], "bias": start[1]})
-    path = []
+
+    class Model(nn.Module):
+        """The mean of two layers that share weight and bias: the linear model."""
+
+        def __init__(self):
+            super().__init__()
+            self.one, self.other = (nn.Linear(3, 2, dtype=start[0].dtype) for _ in "12")
+            self.one.load_state_dict({"weight": start[0], "bias": start[1]})
+            self.other.weight, self.other.bias = self.one.weight, self.one.bias
+
+        def forward(self, x):
+            return (self.one(x) + self.other(x)) / 2
+
+    model, path = Model(), []
 
     class Recorder:
         order = 0
 
         def after_batch(self):
             if model.training:
-                path.append([model.weight.detach().clone(), model.bias.detach().clone()])
+                path.append([model.one.weight.detach().clone(), model.one.bias.detach().clone()])
 
     dls = pieces.DataLoaders(batches, batches)
     given = {} if mom is None else {"mom": mom}
@@ -447,7 +497,10 @@ def _momentum(pieces, *, batches, start, lr, mom, n_epochs):
 @pytest.mark.weight(3)
 @given(batches=batches(3, 6), start=starts(), dtype=dtypes(), lr=numbers(0.01, 0.1), mom=numbers(0.1, 0.99))
 def test_momentum_learner_trajectory(momentum_learner, beside, batches, start, dtype, lr, mom):
-    """Each step follows the batch's gradients plus `mom` times the sum that the step before followed."""
+    """Each step follows the batch's gradients plus `mom` times the sum that the step before followed.
+
+    Layers within a model may share a weight; it has one gradient, of which `mom` times is kept once.
+    """
     batches, start = cast(batches, dtype), cast(start, dtype)
     got = beside(_momentum, batches=batches, start=start, lr=lr, mom=mom, n_epochs=1)
     expect_path(got, trajectory(start, batches, lr, mom), dtype, f"[weight, bias] after each batch, mom={mom:g},")
@@ -472,7 +525,7 @@ def test_momentum_learner_goes_on(momentum_learner, beside, batches, start, lr, 
 
 
 def _frozen(pieces, *, batches, start, lr, mom):
-    """A fit in which one parameter is frozen and another takes no part; all of them afterwards."""
+    """A fit of a later model, of which one parameter is frozen and another takes no part; all of them afterwards."""
 
     class Model(nn.Module):
         def __init__(self):
@@ -485,7 +538,8 @@ def _frozen(pieces, *, batches, start, lr, mom):
             return x @ self.weight.T + self.bias
 
     model = Model()
-    learner = pieces.MomentumLearner(model, pieces.DataLoaders(batches, []), lr=lr, mom=mom)
+    learner = pieces.MomentumLearner(nn.Linear(3, 2), pieces.DataLoaders(batches, []), lr=lr, mom=mom)
+    learner.model = model
     learner.fit(1)
     idle = [model.unused.grad is None, model.bias.grad is None]
     return {"now": [model.weight.detach(), model.bias.detach(), model.unused.detach()], "idle": idle}
@@ -493,7 +547,10 @@ def _frozen(pieces, *, batches, start, lr, mom):
 
 @given(batches=batches(), start=starts(), lr=numbers(0.01, 0.1), mom=numbers(0.1, 0.99))
 def test_momentum_learner_skips_idle_parameters(momentum_learner, beside, batches, start, lr, mom):
-    """Parameters without a gradient, frozen or not used by the model, are skipped; the others train as ever."""
+    """Parameters without a gradient, frozen or not used by the model, are skipped; the others train as ever.
+
+    The learner's model is the one that it has now, which need not be the one that it was made with.
+    """
     got = beside(_frozen, batches=batches, start=start, lr=lr, mom=mom)
     weight, sums = start[0], torch.zeros_like(start[0])
     for x, y in batches:
@@ -522,8 +579,10 @@ def _passed_on(pieces, *, batches, start, lr, mom, positional):
             path.append([model.weight.detach().clone(), model.bias.detach().clone()])
 
     class Halved(torch.optim.SGD):
+        """Half the learning rate, and a parameter group for each parameter."""
+
         def __init__(self, params, lr):
-            super().__init__(params, lr / 2)
+            super().__init__([{"params": [param]} for param in params], lr / 2)
 
     def loss(p, t):
         return ((p - 2 * t) ** 2).mean() + p.mean()
@@ -550,14 +609,24 @@ def test_momentum_learner_passes_arguments_on(momentum_learner, beside, batches,
 
 
 def _transformed(pieces, *, batches, start, factor, shift, phases, n_epochs, twice):
-    """The batches that predictions and losses were made of, by phase; `phases` None leaves them to the defaults."""
+    """The batches that predictions and losses were made of, by phase; `phases` None leaves them to the defaults.
+
+    After the fit there is one more pass over the validation batches, in which gradients are recorded.
+    """
     model = nn.Linear(3, 2).double()
     model.load_state_dict({"weight": start[0], "bias": start[1]})
     seen = {"train": [], "valid": []}
 
-    def transform(batch):
-        x, y = batch
-        return x * factor + shift, y - shift
+    def counting(number):
+        """A transform that adds more with every call."""
+        calls = []
+
+        def transform(batch):
+            calls.append(batch)
+            x, y = batch
+            return x * (factor - number / 2) + shift * len(calls) / 10, y - shift
+
+        return transform
 
     class Recorder:
         order = 1
@@ -570,18 +639,19 @@ def _transformed(pieces, *, batches, start, factor, shift, phases, n_epochs, twi
             record = [self.early, [t.clone() for t in learner.batch], learner.preds.detach(), learner.loss.detach()]
             seen[phase].append(record)
 
-    def make(how):
+    def make(how, transform):
         if how is None:
             return pieces.BatchTransform(transform)
         if how[2]:
             return pieces.BatchTransform(transform, how[0], how[1])
         return pieces.BatchTransform(tfm=transform, on_valid=how[1], on_train=how[0])
 
-    callbacks = [make(phases) for _ in range(1 + twice)]
+    callbacks = [make(phases, counting(number)) for number in range(1 + twice)]
     learner = pieces.TrainLearner(
         model, pieces.DataLoaders(batches, batches[::-1]), lr=0.0, cbs=[*callbacks, Recorder()]
     )
     learner.fit(n_epochs)
+    learner.one_epoch(False)
     return seen
 
 
@@ -602,13 +672,21 @@ def expect_transformed(got, want, start):
     expect(seen, records, "the records of a fit", scale=scale)
 
 
-def changed(batches, factor, shift, on=True):
-    """What the transform makes of each batch where it is on."""
-    return [(x * factor + shift, y - shift) if on else (x, y) for x, y in batches]
+def changed(batches, factor, shift, on=(True, True), n_epochs=1, twice=False):
+    """What the transforms make of the batches of each phase, where they are on."""
+    want, calls = {"train": [], "valid": []}, 0
+    for phase in ("train", "valid") * n_epochs + ("valid",):
+        for x, y in batches if phase == "train" else batches[::-1]:
+            if on[phase == "valid"]:
+                calls += 1
+                for number in range(1 + twice):
+                    x, y = x * (factor - number / 2) + shift * calls / 10, y - shift
+            want[phase].append((x, y))
+    return want
 
 
 @pytest.mark.weight(2)
-@given(batches=batches(), start=starts(), factor=numbers(1.1, 3), shift=numbers(0.1, 3))
+@given(batches=batches(max_count=4), start=starts(), factor=numbers(1.1, 3), shift=numbers(0.1, 3))
 def test_batch_transform_replaces_the_batch(batch_transform, beside, batches, start, factor, shift):
     """Predictions and loss are made of `tfm(batch)`, by default in training and in validation.
 
@@ -619,9 +697,9 @@ def test_batch_transform_replaces_the_batch(batch_transform, beside, batches, st
         copies = [(x.clone(), y.clone()) for x, y in batches]
         how = {"phases": phases, "n_epochs": 1, "twice": False}
         seen = beside(_transformed, batches=copies, start=start, factor=factor, shift=shift, **how)
-        for phase, ones in (("train", batches), ("valid", batches[::-1])):
+        for phase, ones in changed(batches, factor, shift).items():
             call = f"{phase}, {switches}"
-            got[call], want[call] = seen[phase], changed(ones, factor, shift)
+            got[call], want[call] = seen[phase], ones
     expect_transformed(got, want, start)
 
 
@@ -629,62 +707,97 @@ def test_batch_transform_replaces_the_batch(batch_transform, beside, batches, st
 @settings(max_examples=10)
 @given(batches=batches(max_count=3), start=starts(), factor=numbers(1.1, 3), shift=numbers(0.1, 3), named=st.booleans())
 def test_batch_transform_keeps_to_its_phases(batch_transform, beside, batches, start, factor, shift, named):
-    """`on_train` and `on_valid` say in which phases batches are transformed; in the others they stay as they are."""
+    """`on_train` and `on_valid` say in which phases batches are transformed; in the others they stay as they are.
+
+    `tfm` is called once for each batch that it is to change, and for no other. It is the mode of the model that tells
+    the phases apart; gradients may be recorded in validation too.
+    """
     got, want = {}, {}
     for phases in ((True, False), (False, True), (False, False), (True, True)):
         copies = [(x.clone(), y.clone()) for x, y in batches]
-        how = {"phases": (*phases, not named), "n_epochs": 2, "twice": False}
+        how = {"phases": (*phases, not named), "n_epochs": 1, "twice": False}
         seen = beside(_transformed, batches=copies, start=start, factor=factor, shift=shift, **how)
-        for phase, on, ones in (("train", phases[0], batches), ("valid", phases[1], batches[::-1])):
+        for phase, ones in changed(batches, factor, shift, phases).items():
             call = f"{phase}, with on_train={phases[0]} and on_valid={phases[1]}"
-            got[call], want[call] = seen[phase], changed(ones * 2, factor, shift, on)
+            got[call], want[call] = seen[phase], ones
     expect_transformed(got, want, start)
 
 
-@given(batches=batches(), start=starts(), factor=numbers(1.1, 3), shift=numbers(0.1, 3), n_epochs=st.integers(1, 3))
-def test_batch_transform_follows_another(batch_transform, beside, batches, start, factor, shift, n_epochs):
-    """Two transforms work on each other's result, and every epoch begins with the data as they were."""
-    want = {
-        phase: changed(changed(ones, factor, shift), factor, shift) * n_epochs
-        for phase, ones in (("train", batches), ("valid", batches[::-1]))
-    }
-    how = {"phases": (True, True, False), "n_epochs": n_epochs, "twice": True}
-    got = beside(_transformed, batches=batches, start=start, factor=factor, shift=shift, **how)
+@given(batches=batches(max_count=4), start=starts(), factor=numbers(1.1, 3), shift=numbers(0.1, 3))
+def test_batch_transform_follows_another(batch_transform, beside, batches, start, factor, shift):
+    """Two transforms work on each other's result, and every epoch begins with the data as they were.
+
+    A batch may be a list, and that belongs to the data: what `tfm` returns is put in its place, not into it.
+    """
+    want = changed(batches, factor, shift, n_epochs=2, twice=True)
+    how = {"phases": (True, True, False), "n_epochs": 2, "twice": True}
+    lists = [[x.clone(), y.clone()] for x, y in batches]
+    got = beside(_transformed, batches=lists, start=start, factor=factor, shift=shift, **how)
     expect_transformed(got, want, start)
+
+
+def without_graph(value):
+    """The value, a tensor in it detached."""
+    if isinstance(value, dict):
+        return {name: without_graph(one) for name, one in value.items()}
+    return value.detach() if isinstance(value, torch.Tensor) else value
 
 
 def _whole(pieces, *, batches, extra):
-    """What the learner's batch is, before and after its use, where `tfm` makes something else of it than a pair."""
-    seen = []
+    """What the learner's batch is, before and after its use, where a batch is a dictionary and `tfm` makes another.
+
+    Also the gradient of a factor in `tfm`, and what a fit raises whose `tfm` breaks.
+    """
+    seen, slopes, broken = [], [], []
+    factor = torch.ones((), dtype=torch.float64, requires_grad=True)
+
+    def transform(batch):
+        if broken:
+            raise ZeroDivisionError("trouble on purpose")
+        return {"image": factor * batch["x"], "whole": batch, "extra": extra}
 
     class Recorder:
         order = 1
 
         def before_batch(self):
-            seen.append([learner.batch])
+            seen.append([without_graph(learner.batch)])
 
         def after_predict(self):
-            seen[-1].append(learner.batch)
+            seen[-1].append(without_graph(learner.batch))
 
         def after_loss(self):
-            seen[-1].append(learner.batch)
+            seen[-1].append(without_graph(learner.batch))
+            image = learner.batch.get("image") if isinstance(learner.batch, dict) else None
+            recorded = image is not None and image.requires_grad
+            slopes.append(torch.autograd.grad(image.sum(), factor)[0] if recorded else None)
 
-    transform = pieces.BatchTransform(lambda batch: {"image": batch[0], "label": batch[1], "extra": extra})
-    learner = pieces.Learner(nn.Linear(3, 2), pieces.DataLoaders(batches, []), cbs=[transform, Recorder()])
+    data = [{"x": x, "y": y} for x, y in batches]
+    learner = pieces.Learner(
+        nn.Linear(3, 2), pieces.DataLoaders(data, []), cbs=[pieces.BatchTransform(transform), Recorder()]
+    )
     learner.fit(1)
-    return seen
+    found = {"seen": seen[:], "slopes": slopes[:], "raised": None}
+    broken.append(True)
+    try:
+        learner.fit(1)
+    except ZeroDivisionError:
+        found["raised"] = "ZeroDivisionError"
+    return found
 
 
 @given(batches=batches(), extra=numbers(-5, 5))
 def test_batch_transform_takes_the_whole_batch(batch_transform, beside, batches, extra):
-    """`tfm` takes the whole batch, and whatever it returns is the new one, also where that is not a pair."""
+    """`tfm` takes the whole batch as it came, and whatever it returns is the new one, also where that is not a pair.
+
+    What `tfm` records for gradients stays recorded, and an error that it raises ends the fit.
+    """
     got = beside(_whole, batches=batches, extra=extra)
-    want = [[{"image": x, "label": y, "extra": extra}] * 3 for x, y in batches]
-    expect(
-        got,
-        want,
-        "learn.batch before the prediction, after it and after the loss, where the transform makes a dictionary",
-    )
+    want = [[{"image": x, "whole": {"x": x, "y": y}, "extra": extra}] * 3 for x, y in batches]
+    call = "learn.batch before the prediction, after it and after the loss, where the transform makes a dictionary"
+    expect(got["seen"], want, call)
+    call = "the gradients of image.sum() with respect to a factor in tfm, batch by batch,"
+    expect(got["slopes"], [x.sum() for x, _ in batches], call, scale=10.0)
+    refused(got["raised"], ZeroDivisionError, "learn.fit(1) with a tfm that raises ZeroDivisionError")
 
 
 # -- lr_finder
@@ -753,6 +866,8 @@ def _search(pieces, *, losses, valid_losses, lr, given, rounds):
         epochs[:] = [[loss * (number + 1) for loss in epoch] for epoch in losses]
         steps.clear()
         learner.fit(len(losses), valid=bool(valid_losses), lr=lr * (number + 1), cbs=[finder])
+        # another finder's search is nobody else's business
+        learner.fit(0, cbs=[pieces.LRFinder()])
         result.append({"lrs": finder.lrs[:], "losses": finder.losses[:], "steps": steps[:]})
     return result
 
@@ -771,9 +886,9 @@ def test_lr_finder_records_and_stops(lr_finder, beside, losses, lr, gamma, max_m
     is above `max_mult` times the best one so far, or the learning rate is multiplied by `gamma`."""
     losses = clear_of(losses, max_mult)
     how = {"given": {"gamma": gamma, "max_mult": max_mult}, "valid_losses": [], "rounds": 1}
-    # the third loss is above the limit by the best one, and neither by the one before it nor by the first
+    # a loss at the limit is not above it; then one above it by the best loss, not by the one before nor by the first
     base = losses[0][0]
-    creeping = [base, base * max_mult**0.7, base * max_mult**1.4, base]
+    creeping = [1.0, max_mult, max_mult**1.4, 1.0]
     falling = [base, base / 2, base / 2 * max_mult**1.2, base]
     for table in (losses, [creeping], [falling]):
         got = beside(_search, losses=table, lr=lr, **how)
@@ -860,13 +975,20 @@ def states(draw):
 
 
 def _restored(pieces, *, state, batches, lr, mode, valid, ending):
-    """The model after a search that ends in one of several ways: its state, its mode and how the fit ended."""
+    """The model after a search that ends in one of several ways: its state, its mode and how the fit ended.
+
+    Its last layer is frozen before the fit, and trained in it.
+    """
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     model.load_state_dict(state)
     model.train(mode)
+    model[2].requires_grad_(False)
 
     class Trouble:
         order = 5
+
+        def before_epoch(self):
+            model[2].requires_grad_(True)
 
         def after_backward(self):
             if learner.iter == len(batches) // 2:
@@ -930,7 +1052,7 @@ def test_lr_finder_restores_after_trouble(lr_finder, beside, state, batches, lr,
 
 
 def _afterwards(pieces, *, batches, start, lr, start_lr, gamma):
-    """A search, then the weights after each batch of a fit with the learner's own learning rate."""
+    """A search, the weights after each batch of a fit with the learner's own learning rate, and after a new search."""
     model = nn.Linear(3, 2).double()
     model.load_state_dict({"weight": start[0], "bias": start[1]})
     learner = pieces.TrainLearner(model, pieces.DataLoaders(batches, []), lr=lr)
@@ -947,7 +1069,8 @@ def _afterwards(pieces, *, batches, start, lr, start_lr, gamma):
             path.append([model.weight.detach().clone(), model.bias.detach().clone()])
 
     learner.fit(1, cbs=[Recorder()])
-    return {**found, "path": path}
+    learner.fit(1, valid=False, lr=start_lr, cbs=[finder])
+    return {**found, "path": path, "last": [model.weight.detach().clone(), model.bias.detach().clone()]}
 
 
 @settings(max_examples=15)
@@ -960,8 +1083,9 @@ def test_lr_finder_leaves_the_learner_ready(lr_finder, beside, batches, start, l
     want = [start_lr * gamma**n for n in range(2 * len(batches))]
     expect(got["lrs"], want, "finder.lrs")
     expect(got["lr"], lr, "learn.lr after the search")
-    path = "[weight, bias] after each batch of a later fit"
+    path, last = "[weight, bias] after each batch of a later fit", "[weight, bias] after another search"
     want = {"model.training after the search": False, path: trajectory(start, batches, lr)}
+    want[last] = want[path][-1]
     size = max(float(t.abs().max()) for one in want[path] for t in one)
-    found = {"model.training after the search": got["mode"], path: got["path"]}
+    found = {"model.training after the search": got["mode"], path: got["path"], last: got["last"]}
     expect(found, want, "what a search leaves:", scale=max(size, 0.1))

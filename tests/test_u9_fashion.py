@@ -17,17 +17,24 @@ from grading.verdict import expect
 
 
 def _layer(pieces, *, x, seed, how, act, norm, training):
-    """What a layer made by `conv` does to x with the parameters that `seed` gives, and their shapes."""
+    """What a layer made by `conv` does to x with the parameters that `seed` gives, their shapes, and what it is."""
     make_act = {"relu": nn.ReLU, "tanh": nn.Tanh, "leaky": lambda: nn.LeakyReLU(0.3), "none": None}
     make_norm = {"batch": nn.BatchNorm2d, "group": lambda n: nn.GroupNorm(1, n), "none": None}
     how = dict(how) if act is None else {**how, "act": make_act[act]}
+    bare = pieces.conv(x.shape[1], how["n_out"], act=None)
     layer = pieces.conv(x.shape[1], how.pop("n_out"), norm=make_norm[norm], **how).to(x.dtype)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
     layer.train(training)
-    return {"y": layer(x).detach(), "shapes": [list(parameter.shape) for parameter in layer.parameters()]}
+    return {
+        "y": layer(x).detach(),
+        "shapes": [list(parameter.shape) for parameter in layer.parameters()],
+        "kinds": [
+            "nn.Sequential" if isinstance(made, nn.Sequential) else type(made).__name__ for made in (layer, bare)
+        ],
+    }
 
 
 def _drawn(shapes, seed, dtype, *, scaled=False):
@@ -85,6 +92,9 @@ def test_conv_value(conv, beside, x, how, act, seed):
     expect(got["shapes"], shapes, "shapes of the parameters of conv(n_in, n_out, ...), weight and bias")
     want = ACTS[act](_convolved(x, *_drawn(shapes, seed, x.dtype), how))
     expect(got["y"], want.to(x.dtype), "conv(n_in, n_out, ...)(x)", scale=1 + want.abs().max() * x.shape[1])
+    calls = ["conv(n_in, n_out, ...)", "conv(n_in, n_out, act=None)"]
+    for kind, call in zip(got["kinds"], calls, strict=True):
+        expect(kind, "nn.Sequential", f"the kind of module that {call} returns:")
 
 
 @pytest.mark.weight(2)
@@ -113,6 +123,12 @@ def _has_bias(pieces, *, n_in, n_out, number, eps):
     """Whether the convolution has a bias, for every way to make a norm, and the output's sizes as a sign of life."""
     from functools import partial
 
+    class QuietBatchNorm2d(nn.BatchNorm2d):
+        pass
+
+    class OwnBatchNorm(pieces.BatchNorm):
+        pass
+
     ways = {
         "no norm": None,
         "nn.BatchNorm2d": nn.BatchNorm2d,
@@ -120,6 +136,10 @@ def _has_bias(pieces, *, n_in, n_out, number, eps):
         "partial(nn.BatchNorm2d, eps=...)": partial(nn.BatchNorm2d, eps=eps),
         "partial(BatchNorm, mom=...)": partial(pieces.BatchNorm, mom=eps),
         "lambda n: BatchNorm(n)": lambda n: pieces.BatchNorm(n),
+        "partial(nn.BatchNorm2d, affine=False)": partial(nn.BatchNorm2d, affine=False),
+        "partial(nn.BatchNorm2d, track_running_stats=False)": partial(nn.BatchNorm2d, track_running_stats=False),
+        "a subclass of nn.BatchNorm2d": QuietBatchNorm2d,
+        "a subclass of BatchNorm": OwnBatchNorm,
         "lambda n: nn.GroupNorm(1, n)": lambda n: nn.GroupNorm(1, n),
         "nn.InstanceNorm2d": nn.InstanceNorm2d,
     }
@@ -141,8 +161,9 @@ def _has_bias(pieces, *, n_in, n_out, number, eps):
 def test_conv_bias(conv, beside, n_in, n_out, number, eps):
     """With `bias=None` the convolution has a bias, except where a batch norm follows, however that is made.
 
-    A class, a partial and a lambda all make one: look at the module that `norm(n_out)` returns. Other norms do not
-    take a channel's constant away, and the bias stays. `bias=True` and `bias=False` mean what they say.
+    A class, a partial and a lambda all make one: look at the module that `norm(n_out)` returns. It is one without
+    parameters or running statistics of its own, too. Other norms do not take a channel's constant away, and the bias
+    stays. `bias=True` and `bias=False` mean what they say.
     """
     got = beside(_has_bias, n_in=n_in, n_out=n_out, number=number, eps=eps)
     sizes = [number, n_out, 2, 2]
@@ -156,8 +177,8 @@ def test_conv_bias(conv, beside, n_in, n_out, number, eps):
 
 def _network(pieces, *, x, seed, act, norm, how, training):
     """What a network made by conv_net does to x with the parameters that `seed` gives, and their shapes in order."""
-    acts = {"relu": nn.ReLU, "tanh": nn.Tanh, "leaky": lambda: nn.LeakyReLU(0.3)}
-    norms = {"batch": nn.BatchNorm2d, "none": None}
+    acts = {"relu": nn.ReLU, "tanh": nn.Tanh, "leaky": lambda: nn.LeakyReLU(0.3), "none": None}
+    norms = {"batch": nn.BatchNorm2d, "group": lambda n: nn.GroupNorm(1, n), "none": None}
     if act is not None:
         how = {**how, "act": acts[act]}
     if norm is not None:
@@ -169,7 +190,12 @@ def _network(pieces, *, x, seed, act, norm, how, training):
             size = parameter[0].numel() if parameter.dim() > 1 else 2
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * (2 / size) ** 0.5)
     model.train(training)
-    return {"y": model(x).detach(), "shapes": [list(parameter.shape) for parameter in model.parameters()]}
+    other = pieces.conv_net(**{**how, "act": nn.PReLU})
+    return {
+        "y": model(x).detach(),
+        "shapes": [list(parameter.shape) for parameter in model.parameters()],
+        "other shapes": [list(parameter.shape) for parameter in other.parameters()],
+    }
 
 
 @st.composite
@@ -183,11 +209,15 @@ def _pictures(channels, number, seed, dtype):
     return torch.randn(number, channels, 28, 28, generator=generator(seed), dtype=torch.float64).to(dtype)
 
 
-def _shapes(filters, n_classes, *, normed):
-    """The shapes of a network's parameters: weight and bias, or weight and the norm's two, and always a last bias."""
+def _shapes(filters, n_classes, *, after=1, slope=False):
+    """The shapes of a network's parameters: each layer's weight and what comes after it, and always a last bias.
+
+    after: how many vectors of the layer's size: its bias, or a norm's two, or both. slope: whether the activation has
+    a number of its own.
+    """
     shapes = []
     for n_in, n_out in pairwise(filters):
-        shapes += [[n_out, n_in, 3, 3], [n_out], *([[n_out]] if normed else [])]
+        shapes += [[n_out, n_in, 3, 3], *[[n_out]] * after, *[[1]] * slope]
     return [*shapes, [n_classes, filters[-1], 3, 3], [n_classes]]
 
 
@@ -203,12 +233,17 @@ def _shapes(filters, n_classes, *, normed):
 def test_conv_net_value(conv_net, beside, how, act, number, dtype, seed):
     """The network is one `conv` per pair of filters and a last one to the classes, all of stride 2, flattened.
 
-    The activation, ReLU unless said, follows every convolution but the last: logits may be negative.
+    The activation, ReLU unless said, follows every convolution but the last: logits may be negative. Each layer has
+    its own, made by `act()`, so that one with parameters learns them for each layer.
     """
     x = _pictures(how["filters"][0], number, seed, dtype)
     got = beside(_network, x=x, seed=seed, act=act, norm=None, how=how, training=True)
-    shapes = _shapes(**how, normed=False)
+    shapes = _shapes(**how)
     expect(got["shapes"], shapes, "shapes of the parameters of conv_net(...)")
+    own = _shapes(**how, slope=True)
+    expect(
+        got["other shapes"], own, "shapes of the parameters of a second conv_net(act=nn.PReLU, ...) of the same filters"
+    )
     want = x.double()
     parameters = _drawn(shapes, seed, dtype, scaled=True)
     pairs = list(zip(parameters[::2], parameters[1::2], strict=True))
@@ -226,22 +261,33 @@ def test_conv_net_value(conv_net, beside, how, act, number, dtype, seed):
 def test_conv_net_norm(conv_net, beside, how, act, number, training, seed):
     """A norm follows every convolution but the last, which has a bias instead: nothing may fix the logits' size.
 
-    The convolutions before a batch norm have no bias.
+    The convolutions before a batch norm have no bias, those before other norms keep theirs. With fewer filters more
+    than one pixel is left, and is flattened like the rest.
     """
     x = _pictures(how["filters"][0], number, seed, torch.float64)
-    got = beside(_network, x=x, seed=seed, act=act, norm="batch", how=how, training=training)
-    shapes = _shapes(**how, normed=True)
-    expect(got["shapes"], shapes, "shapes of the parameters of conv_net(norm=nn.BatchNorm2d, ...)")
-    *inner, last, last_bias = _drawn(shapes, seed, x.dtype, scaled=True)
-    want = x.double()
-    for weight, scale, shift in zip(inner[::3], inner[1::3], inner[2::3], strict=True):
-        want = F.conv2d(want, weight, None, stride=2, padding=1)
-        if want[:, 0].numel() == 1:
-            return
-        fresh = torch.zeros(len(scale), dtype=torch.float64), torch.ones(len(scale), dtype=torch.float64)
-        want = ACTS[act](F.batch_norm(want, *fresh, scale, shift, training=training))
-    want = F.conv2d(want, last, last_bias, stride=2, padding=1).flatten(1)
-    expect(got["y"], want, "conv_net(norm=nn.BatchNorm2d, ...)(x)", tol=1e-6, scale=1 + want.abs().max())
+    short = {**how, "filters": how["filters"][:2]}
+    networks = {
+        "conv_net(norm=nn.BatchNorm2d, ...)": ("batch", how, act),
+        "conv_net(act=None, norm=lambda n: nn.GroupNorm(1, n), filters=(n_in, n_out), ...)": ("group", short, "none"),
+    }
+    for call, (norm, sizes, nonlinearity) in networks.items():
+        got = beside(_network, x=x, seed=seed, act=nonlinearity, norm=norm, how=sizes, training=training)
+        shapes = _shapes(**sizes, after=2 if norm == "batch" else 3)
+        expect(got["shapes"], shapes, f"shapes of the parameters of {call}")
+        *inner, last, last_bias = _drawn(shapes, seed, x.dtype, scaled=True)
+        want = x.double()
+        while inner:
+            weight, bias = inner.pop(0), inner.pop(0) if norm == "group" else None
+            scale, shift = inner.pop(0), inner.pop(0)
+            want = F.conv2d(want, weight, bias, stride=2, padding=1)
+            if norm == "group":
+                want = F.group_norm(want, 1, scale, shift)
+            else:
+                fresh = torch.zeros(len(scale), dtype=torch.float64), torch.ones(len(scale), dtype=torch.float64)
+                want = F.batch_norm(want, *fresh, scale, shift, training=training)
+            want = ACTS[nonlinearity](want)
+        want = F.conv2d(want, last, last_bias, stride=2, padding=1).flatten(1)
+        expect(got["y"], want, f"{call}(x)", tol=1e-6, scale=1 + want.abs().max())
 
 
 @settings(max_examples=4)
@@ -250,44 +296,49 @@ def test_conv_net_defaults(conv_net, beside, number, seed):
     """Unless said otherwise the network has the filters 1, 8, 16, 32, 64, ten classes and no norm."""
     x = _pictures(1, number, seed, torch.float32)
     got = beside(_network, x=x, seed=seed, act=None, norm=None, how={}, training=True)
-    expect(got["shapes"], _shapes((1, 8, 16, 32, 64), 10, normed=False), "shapes of the parameters of conv_net()")
+    expect(got["shapes"], _shapes((1, 8, 16, 32, 64), 10), "shapes of the parameters of conv_net()")
     expect(list(got["y"].shape), [number, 10], "the shape of conv_net()(x) for 28 x 28 images")
 
 
 def _as_read(pieces, *, splits, mean, std, index, read):
     """What comes out of a normalised DatasetDict, read in one of three ways, and what the original still holds."""
     import numpy as np
-    from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
+    from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
     from PIL import Image as Pictures
 
-    columns = Features({"image": Image(), "label": ClassLabel(num_classes=10)})
+    columns = Features({"image": Image(), "label": ClassLabel(num_classes=10), "price": Value("int64")})
     dsd = DatasetDict()
-    for name, (images, labels) in splits.items():
+    for name, (images, labels, prices) in splits.items():
         pictures = [Pictures.fromarray(image.numpy()) for image in images]
-        dsd[name] = Dataset.from_dict({"image": pictures, "label": labels.tolist()}, features=columns)
+        rows = {"image": pictures, "label": labels.tolist(), "price": prices.tolist()}
+        dsd[name] = Dataset.from_dict(rows, features=columns)
     result = pieces.normalized(dsd, mean, std)
     found = {}
-    for name, (images, _) in splits.items():
+    for name, (images, *_) in splits.items():
         one = result[name]
         if read == "one by one":
             rows = [one[number] for number in range(len(images))]
-            batch = {"image": [row["image"] for row in rows], "label": [row["label"] for row in rows]}
+            batch = {column: [row[column] for row in rows] for column in rows[0]}
         else:
-            batch = one[:] if read == "as a slice" else {"image": list(one["image"]), "label": list(one["label"])}
-        found[name] = {"images": list(batch["image"]), "labels": [int(label) for label in batch["label"]]}
+            batch = one[:] if read == "as a slice" else {column: list(one[column]) for column in columns}
+        found[name] = {"images": list(batch["image"])}
+        for column in ("label", "price"):
+            kept = [value if isinstance(value, int) else f"a {type(value).__name__}" for value in batch.get(column, ())]
+            found[name][column + "s"] = kept if column in batch else "no such column"
         found[name]["original"] = np.asarray(dsd[name][index]["image"]).tolist()
     return found
 
 
 @st.composite
 def _splits(draw):
-    """Two splits of unequal size: grey images `(n, 28, 28)`, uint8, and labels `(n,)`."""
+    """Two splits: grey images `(n, 28, 28)`, uint8, of pixels 0 to 255 and of 0 and 1, labels `(n,)` and prices."""
     sizes = {"train": draw(st.integers(1, 4)), draw(st.sampled_from(["test", "valid"])): draw(st.integers(1, 3))}
     random = generator(draw(seeds()))
     return {
         name: (
-            torch.randint(0, 256, (size, 28, 28), generator=random, dtype=torch.uint8),
+            torch.randint(0, 256 if name == "train" else 2, (size, 28, 28), generator=random, dtype=torch.uint8),
             torch.randint(0, 10, (size,), generator=random),
+            torch.randint(5, 500, (size,), generator=random),
         )
         for name, size in sizes.items()
     }
@@ -300,9 +351,12 @@ READS = ("one by one", "as a slice", "by column")
 @pytest.mark.weight(2)
 @given(splits=_splits(), mean=numbers(-0.5, 0.9), std=numbers(0.1, 2), read=st.sampled_from(READS))
 def test_normalized_images(normalized, beside, splits, mean, std, read):
-    """Images of every split are read as float32 tensors (1, 28, 28): pixel / 255, minus the mean, divided by std."""
+    """Images of every split are read as float32 tensors (1, 28, 28): pixel / 255, minus the mean, divided by std.
+
+    So are those that are nearly black: 255 is the brightest that a pixel can be, not the brightest that there is.
+    """
     got = beside(_as_read, splits=splits, mean=mean, std=std, index=0, read=read)
-    for name, (images, _) in splits.items():
+    for name, (images, *_) in splits.items():
         want = [((image.double() / 255 - mean) / std).float()[None] for image in images]
         expect(got[name]["images"], want, f"images of normalized(dsd, mean, std)[{name!r}], read {read}", scale=1 / std)
 
@@ -310,10 +364,12 @@ def test_normalized_images(normalized, beside, splits, mean, std, read):
 @settings(max_examples=6)
 @given(splits=_splits(), mean=numbers(-0.5, 0.9), std=numbers(0.1, 2), read=st.sampled_from(READS))
 def test_normalized_labels(normalized, beside, splits, mean, std, read):
-    """Labels come along as they were, in the same order."""
+    """Labels come along as they were, numbers and in the same order, and so does any other column."""
     got = beside(_as_read, splits=splits, mean=mean, std=std, index=0, read=read)
-    for name, (_, labels) in splits.items():
+    for name, (_, labels, prices) in splits.items():
         expect(got[name]["labels"], labels.tolist(), f"labels of normalized(dsd, mean, std)[{name!r}], read {read}")
+        call = f"a further column, 'price', of normalized(dsd, mean, std)[{name!r}], read {read}"
+        expect(got[name]["prices"], prices.tolist(), call)
 
 
 @settings(max_examples=6)
@@ -324,7 +380,7 @@ def test_normalized_original(normalized, beside, splits, mean, std, index):
     `with_transform` returns a new one; `set_transform` changes the one that it is called on.
     """
     got = beside(_as_read, splits=splits, mean=mean, std=std, index=index, read="as a slice")
-    for name, (images, _) in splits.items():
+    for name, (images, *_) in splits.items():
         want = images[index].tolist()
         expect(
             got[name]["original"] == want,

@@ -50,14 +50,17 @@ class OutOfTime(Exception):
 
 
 class Allowance:
-    """The processor time that a diagnosis may take: what is named must not depend on what else the machine does."""
+    """The processor time that a diagnosis may take, of its own thread.
+
+    What is named must not depend on what else the machine does, nor on what threads of torch's are spinning.
+    """
 
     def __init__(self, seconds: float) -> None:
-        self.end = time.process_time() + seconds
+        self.end = time.thread_time() + seconds
 
     @property
     def used_up(self) -> bool:
-        return time.process_time() > self.end
+        return time.thread_time() > self.end
 
 
 def diagnose(

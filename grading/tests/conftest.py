@@ -85,7 +85,9 @@ def judge_text(course: Course, tmp_path: Path) -> Iterator[Callable[..., dict[st
     def judge(text: str, *exercises: str, name: str = "handed_in.py", seed: int = 1) -> dict[str, Verdict]:
         path = tmp_path / name
         path.write_text(text, encoding="utf-8")
-        one = Judge(course, read_sources(course, path), read_sources(course, ROOT / "solutions"), seed)
+        # a diagnosis that runs out of time names nothing
+        how = {"diagnosis_seconds": 60.0}
+        one = Judge(course, read_sources(course, path), read_sources(course, ROOT / "solutions"), seed, **how)
         judges.append(one)
         chosen = [course.exercises[exercise] for exercise in exercises]
         return {verdict.check: verdict for verdict in one.judge(chosen, slow=False)}

@@ -98,9 +98,8 @@ def test_the_next_hint_comes_with_the_diagnosis(course: Course, tmp_path: Path) 
     path.write_text("def variance(t):\n    return t.var()\n")
     hints = course.exercises["variance"].hints
     for given, expected in enumerate([*hints, None]):
-        judge = Judge(
-            course, read_sources(course, path), read_sources(course, ROOT / "solutions"), 1, hints={"variance": given}
-        )
+        how = {"hints": {"variance": given}, "diagnosis_seconds": 60.0}
+        judge = Judge(course, read_sources(course, path), read_sources(course, ROOT / "solutions"), 1, **how)
         verdict = judge.run(judge.check_named("u1_statistics", "variance_example"))
         judge.close()
         assert verdict.bug

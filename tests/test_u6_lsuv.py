@@ -112,6 +112,29 @@ def check_result(result, y, dtype, what):
     expect(result, list(mean_and_std(y)), what, tol=rounding, scale=1.0)
 
 
+# ---- what the scenarios share
+
+
+def _activation(leak, sub):
+    """A leaky ReLU of slope `leak`, minus `sub`."""
+
+    class Activation(nn.Module):
+        def forward(self, x):
+            return F.leaky_relu(x, leak) - sub
+
+    return Activation()
+
+
+def _linear(weight, bias):
+    """A linear layer with these values; without a bias, where that is None."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None).to(weight.dtype)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        if bias is not None:
+            layer.bias.copy_(bias)
+    return layer
+
+
 # ---- lsuv_layer
 
 
@@ -121,10 +144,6 @@ def _layer(pieces, *, x, weight, bias, leak, sub, tol=None, max_iter=None, modes
     class Before(nn.Module):
         def forward(self, x):
             return 2 * x
-
-    class Activation(nn.Module):
-        def forward(self, x):
-            return F.leaky_relu(x, leak) - sub
 
     class After(nn.Module):
         def forward(self, x):
@@ -144,7 +163,7 @@ def _layer(pieces, *, x, weight, bias, leak, sub, tol=None, max_iter=None, modes
             parameter.copy_(value)
             parameter.grad = None if grad is None else torch.full_like(value, grad)
     layer.weight.requires_grad_(not frozen)
-    activation = Activation()
+    activation = _activation(leak, sub)
     model = nn.Sequential(Before(), layer, activation, After())
     for module, mode in zip(model.modules(), modes, strict=True):
         module.training = mode
@@ -188,7 +207,7 @@ def _through(pieces, *, x, weight, bias, leak, sub, tol=1e-3):
     """
     grads = []
 
-    class Activation(nn.Module):
+    class Noting(nn.Module):
         def forward(self, x):
             grads.append(torch.is_grad_enabled())
             return F.leaky_relu(x, leak) - sub
@@ -197,20 +216,13 @@ def _through(pieces, *, x, weight, bias, leak, sub, tol=1e-3):
         def forward(self, x):
             return x.mul_(3).add_(5)
 
-    def made():
-        layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None).to(weight.dtype)
-        with torch.no_grad():
-            layer.weight.copy_(weight)
-            if bias is not None:
-                layer.bias.copy_(bias)
-        return layer
-
     def norm(channels):
         return nn.BatchNorm1d(channels, momentum=1.0, affine=False).to(weight.dtype)
 
     first, frozen, last = norm(weight.shape[1]), norm(weight.shape[1]).eval(), norm(weight.shape[0])
-    layer, activation, alone = made(), Activation(), made()
-    model, whole = nn.Sequential(first, frozen, layer, activation, InPlace(), last), nn.Sequential(alone, Activation())
+    layer, activation, alone = _linear(weight, bias), Noting(), _linear(weight, bias)
+    model = nn.Sequential(first, frozen, layer, activation, InPlace(), last)
+    whole = nn.Sequential(alone, Noting())
     raised, message, result = "", "", []
     try:
         result = pieces.lsuv_layer(model, activation, layer, x.clone(), tol=tol)
@@ -559,10 +571,6 @@ def _network(
     pairs as an iterator; `norm` puts a batch norm in training before all layers, in a network in evaluation.
     """
 
-    class Activation(nn.Module):
-        def forward(self, x):
-            return F.leaky_relu(x, leak) - sub
-
     class Turned(nn.Module):
         def __init__(self, blocks):
             super().__init__()
@@ -573,14 +581,8 @@ def _network(
                 x = self.blocks[index](x)
             return x
 
-    linears = []
-    for weight, bias in zip(weights, biases, strict=True):
-        linear = nn.Linear(weight.shape[1], weight.shape[0]).to(weight.dtype)
-        with torch.no_grad():
-            linear.weight.copy_(weight)
-            linear.bias.copy_(bias)
-        linears.append(linear)
-    blocks = [nn.Sequential(linear, Activation()) for linear in linears]
+    linears = [_linear(weight, bias) for weight, bias in zip(weights, biases, strict=True)]
+    blocks = [nn.Sequential(linear, _activation(leak, sub)) for linear in linears]
     pairs = [(blocks[index][1], blocks[index][0]) for index in chosen]
     for index in frozen:
         linears[index].weight.requires_grad_(False)
@@ -710,10 +712,6 @@ def _fits(pieces, *, xs, held_out, weights, biases, leak, sub, moved, through_fi
     none and one with another callback.
     """
 
-    class Activation(nn.Module):
-        def forward(self, x):
-            return F.leaky_relu(x, leak) - sub
-
     class Record(pieces.Callback):
         def __init__(self):
             self.seen = []
@@ -721,14 +719,8 @@ def _fits(pieces, *, xs, held_out, weights, biases, leak, sub, moved, through_fi
         def before_batch(self):
             self.seen.append((self.model.training, float(self.batch[0].abs().sum())))
 
-    linears = []
-    for weight, bias in zip(weights, biases, strict=True):
-        linear = nn.Linear(weight.shape[1], weight.shape[0]).to(weight.dtype)
-        with torch.no_grad():
-            linear.weight.copy_(weight)
-            linear.bias.copy_(bias)
-        linears.append(linear)
-    model = nn.Sequential(*(nn.Sequential(linear, Activation()) for linear in linears))
+    linears = [_linear(weight, bias) for weight, bias in zip(weights, biases, strict=True)]
+    model = nn.Sequential(*(nn.Sequential(linear, _activation(leak, sub)) for linear in linears))
     held = [parameter for linear in linears for parameter in (linear.weight, linear.bias)]
 
     def values():
@@ -846,10 +838,6 @@ def test_lsuv_callback_uses_up_no_batch(lsuv_callback, beside, network, through_
 def _trained(pieces, *, x, y, weight, bias, leak, sub, lr):
     """One layer after a fit of one batch with an LSUVCallback, for two learning rates: 0 and `lr`."""
 
-    class Activation(nn.Module):
-        def forward(self, x):
-            return F.leaky_relu(x, leak) - sub
-
     class Batches:
         def __iter__(self):
             yield x.clone(), y.clone(), torch.arange(len(x))
@@ -861,10 +849,7 @@ def _trained(pieces, *, x, y, weight, bias, leak, sub, lr):
         return [(given[1], given[0])]
 
     for rate in (0.0, lr):
-        model = nn.Sequential(nn.Linear(weight.shape[1], weight.shape[0]), Activation()).to(weight.dtype)
-        with torch.no_grad():
-            model[0].weight.copy_(weight)
-            model[0].bias.copy_(bias)
+        model = nn.Sequential(_linear(weight, bias), _activation(leak, sub))
         dls = pieces.DataLoaders(Batches(), [])
         learner = pieces.TrainLearner(model, dls, lr=rate, opt_func=_descent, cbs=[pieces.LSUVCallback(pairs_of)])
         learner.fit(1)
@@ -920,32 +905,24 @@ def test_lsuv_callback_out_of_reach(lsuv_callback, beside, layer, seed):
 def _cancelled(pieces, *, x, y, weight, bias, leak, sub, moved):
     """One layer after a fit with an LSUVCallback that is cancelled after its first batch, and after another fit."""
 
-    class Activation(nn.Module):
-        def forward(self, x):
-            return F.leaky_relu(x, leak) - sub
-
     class Cancel(pieces.Callback):
         def after_batch(self):
             raise pieces.CancelFitException
 
-    model = nn.Sequential(nn.Linear(weight.shape[1], weight.shape[0]), Activation()).to(weight.dtype)
+    model = nn.Sequential(_linear(weight, bias), _activation(leak, sub))
     held = list(model.parameters())
 
     def values():
         return [parameter.detach().clone() for parameter in held]
 
-    def move(by):
-        with torch.no_grad():
-            for parameter, shift in zip(held, by, strict=True):
-                parameter += shift
-
-    move([weight - held[0].detach(), bias - held[1].detach()])
     dls = pieces.DataLoaders([(x.clone(), y.clone())], [])
     callback = pieces.LSUVCallback(lambda given: [(given[1], given[0])])
     learner = pieces.TrainLearner(model, dls, lr=0.0, opt_func=_descent, cbs=[callback])
     learner.fit(1, cbs=[Cancel()])
     found = {"first": values()}
-    move([moved, moved])
+    with torch.no_grad():
+        for parameter in held:
+            parameter.add_(moved)
     found["moved"] = values()
     learner.fit(1)
     return {**found, "second": values()}

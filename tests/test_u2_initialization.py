@@ -131,8 +131,7 @@ def check_shape(beside, draw, n_in, n_out, seed):
 
 
 def _many_draws(pieces, *, draw, n_in, n_out, seed, count):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.stack([getattr(pieces, draw)(n_in, n_out, generator=generator) for _ in range(count)])
+    return torch.stack(_draws(pieces, draw=draw, n_in=n_in, n_out=n_out, seed=seed, count=count))
 
 
 def check_small(beside, draw, n_in, n_out, seed, variance, excess, count):

@@ -94,7 +94,7 @@ def with_bug(course: Course, reference: Sources, bug: Bug) -> Sources:
     """
     changed = put_in(course, reference, bug)
     unit = course.exercises[bug.exercise].unit
-    before, after = (_body(sources, unit) for sources in (reference, changed))
+    before, after = (sources.whole(unit).tree.body for sources in (reference, changed))
     old = [ast.dump(node) for node in before if node not in after]
     if old == [ast.dump(node) for node in after if node not in before]:
         raise BankError(f"bug {bug.name!r} of {bug.exercise} changes nothing")
@@ -104,8 +104,7 @@ def with_bug(course: Course, reference: Sources, bug: Bug) -> Sources:
 def put_in(course: Course, reference: Sources, bug: Bug) -> Sources:
     """The same for a bug of which it is known that it changes something: to find that out takes half the time."""
     exercise = course.exercises[bug.exercise]
-    source = reference.units[exercise.unit]
-    assert isinstance(source, Source), "the reference is read and checked before it is changed"
+    source = reference.whole(exercise.unit)
     lines = source.path.read_text(encoding="utf-8").splitlines(keepends=True)
     spans = sorted(_spans(source, exercise))
     inside = ["".join(lines[first - 1 : last]) for first, last in spans]
@@ -126,12 +125,6 @@ def put_in(course: Course, reference: Sources, bug: Bug) -> Sources:
     tree = ast.Module([*body[:index], *new, *body[index + 1 :]], source.tree.type_ignores)
     changed = replace(source, tree=tree, definitions=definitions(tree))
     return replace(reference, units={**reference.units, exercise.unit: changed})
-
-
-def _body(sources: Sources, unit: str) -> list[ast.stmt]:
-    source = sources.units[unit]
-    assert isinstance(source, Source), "the reference is read and checked before it is changed"
-    return source.tree.body
 
 
 def _reparsed(source: Source, exercise: Exercise, text: str, grown: int) -> list[ast.stmt]:

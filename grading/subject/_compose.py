@@ -106,9 +106,7 @@ class Composition:
     def whole(self, unit: str) -> Source:
         """The reference's file of a unit."""
         assert self.reference is not None, "only the reference lends"
-        whole = self.reference.units[unit]
-        assert isinstance(whole, Source), "the reference is read and checked before it is lent"
-        return whole
+        return self.reference.whole(unit)
 
     def _completed(self, tree: ast.Module, whole: Source) -> ast.Module:
         """A copy with what `tree` lacks of the reference's definitions, each after the one that precedes it there.

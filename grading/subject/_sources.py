@@ -77,6 +77,12 @@ class Sources:
         """Where an exercise is to be looked for; None when there is no such file."""
         return self.loose if self.loose is not None else self.units.get(exercise.unit)
 
+    def whole(self, unit: str) -> Source:
+        """The file of a unit that is known to be there and readable, as those of the reference are."""
+        source = self.units[unit]
+        assert isinstance(source, Source), "the reference is read and checked before it is used"
+        return source
+
     def started(self, exercise: Exercise) -> bool:
         """Whether all of an exercise is there, and none of it as it was given."""
         source = self.of(exercise)

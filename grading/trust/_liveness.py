@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from grading.course import Course
-from grading.subject import Source, Sources, definitions
+from grading.subject import Sources, definitions
 
 NAME = "_perturbed"
 WAYS = 3
@@ -28,8 +28,7 @@ def with_perturbed_argument(course: Course, reference: Sources, exercise: str, a
     There are `WAYS` to be different: another value, or another shape, direction, size or use of the same.
     """
     unit = course.exercises[exercise].unit
-    source = reference.units[unit]
-    assert isinstance(source, Source), "the reference is read and checked before it is changed"
+    source = reference.whole(unit)
     tree = copy.deepcopy(source.tree)
     changed = replace(source, tree=tree, definitions=definitions(tree))
     sources = replace(reference, units={**reference.units, unit: changed})
@@ -46,8 +45,7 @@ def with_perturbed_argument(course: Course, reference: Sources, exercise: str, a
 
 def _arguments(course: Course, reference: Sources, exercise: str) -> Iterator[tuple[str, ast.FunctionDef, str]]:
     entry = course.exercises[exercise]
-    source = reference.units[entry.unit]
-    assert isinstance(source, Source), "the reference is read and checked"
+    source = reference.whole(entry.unit)
     for name in entry.names:
         node = source.definitions[name]
         functions = [node] if isinstance(node, ast.FunctionDef) else getattr(node, "body", [])

@@ -49,8 +49,7 @@ def mutants(course: Course, reference: Sources, exercise: str) -> Iterator[Mutan
 
 def _written_lines(course: Course, reference: Sources, exercise: str) -> set[int]:
     """The lines, from 0 in the text of the exercise's symbol, that a student writes for this exercise."""
-    source = reference.units[course.exercises[exercise].unit]
-    assert isinstance(source, Source), "the reference is read and checked"
+    source = reference.whole(course.exercises[exercise].unit)
     start, _ = _span(course, source, exercise)
     lines = source.path.read_text(encoding="utf-8").splitlines()
     written: set[int] = set()
@@ -74,8 +73,7 @@ def mutated(course: Course, reference: Sources, exercise: str, mutant: Mutant) -
     text = _text(course, reference, exercise)
     changed = mutate_code(text, get_operator(mutant.operator)(), mutant.occurrence)
     unit = course.exercises[exercise].unit
-    source = reference.units[unit]
-    assert isinstance(source, Source), "the reference is read and checked"
+    source = reference.whole(unit)
     whole = source.path.read_text(encoding="utf-8")
     assert changed is not None, "a mutant names an occurrence that exists"
     first, last = _span(course, source, exercise)
@@ -85,8 +83,7 @@ def mutated(course: Course, reference: Sources, exercise: str, mutant: Mutant) -
 
 
 def _text(course: Course, reference: Sources, exercise: str) -> str:
-    source = reference.units[course.exercises[exercise].unit]
-    assert isinstance(source, Source), "the reference is read and checked"
+    source = reference.whole(course.exercises[exercise].unit)
     first, last = _span(course, source, exercise)
     return "".join(source.path.read_text(encoding="utf-8").splitlines(keepends=True)[first - 1 : last])
 

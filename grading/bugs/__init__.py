@@ -2,10 +2,11 @@
 
 from ._bank import BankError, Bug, Variant, bugs_of, load_bugs, load_variants, with_bug
 from ._diagnose import SECONDS as DIAGNOSIS_SECONDS
-from ._diagnose import Allowance, Diagnosis, OutOfTime, Replay, Run, diagnose, explains
+from ._diagnose import UNHURRIED_SECONDS, Allowance, Diagnosis, OutOfTime, Replay, Run, diagnose, explains
 
 __all__ = [
     "DIAGNOSIS_SECONDS",
+    "UNHURRIED_SECONDS",
     "Allowance",
     "BankError",
     "Bug",

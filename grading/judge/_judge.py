@@ -530,7 +530,7 @@ class Judge:
         others = [other for other in self.checks(check.exercise) if other.name in bug.caught_by and other != check]
         with suppress(OutOfTime):
             for other in others:
-                if not other.drawn or other.slow or other.hidden or is_costly(other):
+                if not other.drawn or is_costly(other):
                     continue
                 again = partial(self._replayed, other)
                 runs = self._more_runs(other, allowance, CONFIRMING_RUNS)

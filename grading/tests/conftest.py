@@ -15,6 +15,7 @@ torch.set_num_threads(1)
 # a shell that starts the tests in the background has interrupts ignored, by them and by all that they start
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+from grading.bugs import UNHURRIED_SECONDS  # noqa: E402
 from grading.course import Course, load  # noqa: E402
 from grading.judge import Judge  # noqa: E402
 from grading.sandbox import Sandbox, SandboxError  # noqa: E402
@@ -85,9 +86,8 @@ def judge_text(course: Course, tmp_path: Path) -> Iterator[Callable[..., dict[st
     def judge(text: str, *exercises: str, name: str = "handed_in.py", seed: int = 1) -> dict[str, Verdict]:
         path = tmp_path / name
         path.write_text(text, encoding="utf-8")
-        # a diagnosis that runs out of time names nothing
-        how = {"diagnosis_seconds": 60.0}
-        one = Judge(course, read_sources(course, path), read_sources(course, ROOT / "solutions"), seed, **how)
+        reference = read_sources(course, ROOT / "solutions")
+        one = Judge(course, read_sources(course, path), reference, seed, diagnosis_seconds=UNHURRIED_SECONDS)
         judges.append(one)
         chosen = [course.exercises[exercise] for exercise in exercises]
         return {verdict.check: verdict for verdict in one.judge(chosen, slow=False)}

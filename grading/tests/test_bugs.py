@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from grading.bugs import BankError, Bug, Variant, load_bugs, load_variants, with_bug
+from grading.bugs import UNHURRIED_SECONDS, BankError, Bug, Variant, load_bugs, load_variants, with_bug
 from grading.course import Course, load
 from grading.judge import Judge
 from grading.subject import read_sources
@@ -86,7 +86,7 @@ def test_a_bug_that_explains_one_check_is_tried_where_there_is_no_time_for_all(c
     judge.diagnosis_seconds = too_little
     assert judge.run(value).verdict == WRONG
     assert judge.verdicts.pop(value.name).bug is None
-    judge.diagnosis_seconds = 60.0
+    judge.diagnosis_seconds = UNHURRIED_SECONDS
     assert judge.run(example).bug == "sample variance"
     judge.diagnosis_seconds = too_little
     assert judge.run(value).bug == "sample variance"
@@ -98,8 +98,9 @@ def test_the_next_hint_comes_with_the_diagnosis(course: Course, tmp_path: Path) 
     path.write_text("def variance(t):\n    return t.var()\n")
     hints = course.exercises["variance"].hints
     for given, expected in enumerate([*hints, None]):
-        how = {"hints": {"variance": given}, "diagnosis_seconds": 60.0}
-        judge = Judge(course, read_sources(course, path), read_sources(course, ROOT / "solutions"), 1, **how)
+        sources, reference = read_sources(course, path), read_sources(course, ROOT / "solutions")
+        how = {"hints": {"variance": given}, "diagnosis_seconds": UNHURRIED_SECONDS}
+        judge = Judge(course, sources, reference, 1, **how)
         verdict = judge.run(judge.check_named("u1_statistics", "variance_example"))
         judge.close()
         assert verdict.bug

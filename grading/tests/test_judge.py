@@ -11,7 +11,7 @@ import torch
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from grading.bugs import load_bugs, with_bug
+from grading.bugs import UNHURRIED_SECONDS, load_bugs, with_bug
 from grading.course import Course, Limits
 from grading.judge import Judge, SuiteError, checks_of, fresh_seed
 from grading.subject import read_sources
@@ -231,7 +231,8 @@ def test_inputs_that_are_drawn_beforehand_give_the_same_verdicts(course: Course)
         judged = [exercise for exercise in exercises if bug is None or exercise.id == bug.exercise]
         # a diagnosis that runs out of time names nothing
         judges = [
-            Judge(course, sources, reference, seed, inputs=known, diagnosis_seconds=60) for known in (None, inputs)
+            Judge(course, sources, reference, seed, inputs=known, diagnosis_seconds=UNHURRIED_SECONDS)
+            for known in (None, inputs)
         ]
         one, other = [list(judge.judge(judged, slow=False)) for judge in judges]
         assert one == other, f"seed {seed}"

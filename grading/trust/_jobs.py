@@ -20,7 +20,7 @@ import hypothesis
 import torch
 from hypothesis import Phase
 
-from grading.bugs import Bug, Variant, load_bugs, with_bug
+from grading.bugs import UNHURRIED_SECONDS, Bug, Variant, load_bugs, with_bug
 from grading.course import Course, load
 from grading.judge import PROFILE, Check, Input, Judge, Replays, is_costly, load_suite
 from grading.sandbox import RemoteSubject, Sandbox
@@ -38,8 +38,6 @@ COSTLY_SEEDS = 2
 LIVE, LIVE_STATISTIC = 100.0, 4.0
 # in how many runs a check may miss a bug for want of an input that shows it
 MISSED = 1e-3
-# a wrong name must not stay hidden because time ran out
-DIAGNOSIS_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -167,7 +165,7 @@ def _run_checks(
         subject=subject,
         inputs=inputs,
         replays=worker.replays(exercise),
-        diagnosis_seconds=DIAGNOSIS_SECONDS if diagnosis else 0.0,
+        diagnosis_seconds=UNHURRIED_SECONDS if diagnosis else 0.0,
     )
     try:
         for check in judge.checks(exercise):

@@ -128,8 +128,9 @@ class Proofs:
         if quick:
             # others each time, of every exercise one at least
             random.Random(self.seed).shuffle(rewritten)
-            firsts = list({answer.exercise: answer for answer in reversed(rewritten)}.values())
-            rewritten = (firsts + [answer for answer in rewritten if answer not in firsts])[:REWRITTEN_SAMPLE]
+            first = {answer.exercise: answer for answer in reversed(rewritten)}
+            rewritten.sort(key=lambda answer: answer is not first[answer.exercise])
+            del rewritten[REWRITTEN_SAMPLE:]
         jobs = [
             Job("bug", name, bug.name, self.seed, one_check=quick) for name in self.names for bug in self.bugs[name]
         ]

@@ -543,7 +543,7 @@ def words(layer, leak=0.0):
 
 def _initialised(pieces, *, layer, dtype, seed, how):
     kind, arguments, settings = layer
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     module = getattr(nn, kind)(*arguments, **settings).to(dtype)
     pieces.init_weights(module, **how)
     return {name: p.detach() for name, p in module.named_parameters()}
@@ -628,7 +628,7 @@ def test_init_weights_of_others(init_weights, beside, seed, dtype):
 
 
 def _trained_after(pieces, *, x, upstream, lr, seed):
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     layer = nn.Linear(x.shape[1], upstream.shape[1]).to(x.dtype)
     twin = nn.Linear(x.shape[1], upstream.shape[1]).to(x.dtype)
     twin.weight = layer.weight
@@ -669,7 +669,7 @@ def test_init_weights_in_place(init_weights, beside, seed, dtype, n, n_in, n_out
 
 def _autograd_after(pieces, *, layer, dtype, seed, trained):
     kind, arguments, settings = layer
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     module = getattr(nn, kind)(*arguments, **settings).to(dtype)
     for p, flag in zip(module.parameters(), trained, strict=False):
         p.requires_grad_(flag)
@@ -716,7 +716,7 @@ def test_init_weights_autograd(init_weights, beside, layer, dtype, seed, trained
 def _applied(pieces, *, n_in, n_out, channels, kernel, scales, seed, how):
     from functools import partial
 
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     first, second = nn.Linear(n_in, n_out), nn.Linear(n_in, n_out)
     conv, norm = nn.Conv2d(channels, 400, kernel), nn.BatchNorm1d(n_out)
     with torch.no_grad():

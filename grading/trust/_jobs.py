@@ -301,7 +301,7 @@ def _power(worker: _Worker, job: Job) -> Finding:
     seen = []
     for seed in range(job.seed, job.seed + job.seeds):
         inputs: dict[str, list[Input]] = {}
-        judge = Judge(worker.course, sources, worker.reference, seed, inputs=inputs)
+        judge = Judge(worker.course, sources, worker.reference, seed, inputs=inputs, diagnosis_seconds=0.0)
         try:
             check = judge.check_named(worker.course.unit_of(job.exercise).id, check_name)
             inputs[check_name] = worker.inputs(check, seed)

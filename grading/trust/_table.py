@@ -30,7 +30,7 @@ from ._statistics import Sampled
 # times 25 inputs of each check are 200 draws
 VARIANT_SEEDS = 8
 REWRITTEN_SAMPLE = 64
-POWER_SEEDS, RUNS_AT_ONCE = 20, 50
+RUNS_AT_ONCE = 50
 CHANCE_SEEDS = 6
 DIAGNOSES = ("right", "wrong", "silent")
 REWRITTEN = Path(__file__).parent.parent / "tests" / "rewritten"
@@ -67,13 +67,13 @@ def trust(argv: list[str] | None = None) -> int:
         elif args.chance:
             proofs.weigh()
         elif args.statistics:
-            proofs.sample(10_000)
+            proofs.sample(10_000, power_seeds=20)
             tables.append(proofs.statistics_table())
         else:
             proofs.prove(quick=args.quick)
             tables.append(proofs.table())
             if not args.quick:
-                proofs.sample(1_000)
+                proofs.sample(500, power_seeds=10)
                 tables += [proofs.statistics_table(), proofs.arguments_table()]
     for table in tables:
         Console(file=sys.stdout).print(table.for_terminal())
@@ -167,8 +167,8 @@ class Proofs:
         ]
         self._run(jobs, "chance")
 
-    def sample(self, draws: int) -> None:
-        """Measures the checks that judge random draws, with `draws` draws of each."""
+    def sample(self, draws: int, power_seeds: int) -> None:
+        """Measures the checks that judge random draws: `draws` draws of each, and so many runs on each of their bugs."""
         checks = [
             check
             for unit in self.course.units
@@ -188,7 +188,7 @@ class Proofs:
                 Job("sample", job.exercise, job.what, base + start, min(RUNS_AT_ONCE, runs - start)) for start in starts
             ]
             powers += [
-                Job("power", job.exercise, (job.what, bug), self.seed, POWER_SEEDS)
+                Job("power", job.exercise, (job.what, bug), self.seed, power_seeds)
                 for bug in self.bugs[job.exercise]
                 if job.what in bug.caught_by
             ]

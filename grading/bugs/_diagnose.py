@@ -26,6 +26,8 @@ SECONDS = 0.45
 UNHURRIED_SECONDS = 60.0
 # equal to what rounding in another order of operations allows, and far from what a bug changes
 SAME = {torch.float64: 1e-9, torch.float32: 2e-5}
+# where a check loses digits: how far from a bug's value, in shares of how far that is from the expected one
+NEAR = 0.01
 
 
 @dataclass
@@ -97,13 +99,18 @@ def explains(
     runs: Iterable[Run],
     replay: Replay,
     allowance: Allowance | None = None,
+    *,
+    roughly: bool = False,
 ) -> bool:
-    """Whether the reference with `bug` in it does what a student's code did in all of `runs`."""
+    """Whether the reference with `bug` in it does what a student's code did in all of `runs`.
+
+    `roughly`: values may differ by rounding, as long as they are far nearer to the bug's than to those expected.
+    """
 
     def alike(run: Run) -> bool:
         if allowance and allowance.used_up:
             raise OutOfTime
-        return _alike(run, replay(subject, run.drawn))
+        return _alike(run, replay(subject, run.drawn), roughly)
 
     subject = _Trusted(course, _bugged(course, reference, bug))
     try:
@@ -129,17 +136,18 @@ def _sentence(bug: Bug) -> str:
     return f"{bug.sentence} (That is the convention of {bug.dialect}.)" if bug.dialect else bug.sentence
 
 
-def _alike(student: Run, bug: Run) -> bool:
+def _alike(student: Run, bug: Run, roughly: bool) -> bool:
     """Whether two runs looked at the same things, saw the same values, and ended the same way."""
     if student.error != bug.error or len(student.observations) != len(bug.observations):
         return False
     return all(
-        one.call == other.call and _same(one.got, other.got)
+        one.call == other.call and _same(one.got, other.got, other.want if roughly else other.got)
         for one, other in zip(student.observations, bug.observations, strict=True)
     )
 
 
-def _same(one: Any, other: Any) -> bool:
+def _same(one: Any, other: Any, want: Any) -> bool:
+    """Whether `one` is `other` up to rounding, or nearer to it by far than that is to `want`."""
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         if one.shape != other.shape or one.dtype != other.dtype:
             return False
@@ -148,11 +156,26 @@ def _same(one: Any, other: Any) -> bool:
         a, b = one.double(), other.double()
         finite = torch.isfinite(b)
         size = float(b[finite].abs().max()) if finite.any() else 1.0
-        return torch.allclose(a, b, rtol=0.0, atol=SAME.get(one.dtype, 1e-2) * size, equal_nan=True)
+        slack = max(SAME.get(one.dtype, 1e-2) * size, NEAR * _distance(b, want))
+        return torch.allclose(a, b, rtol=0.0, atol=slack, equal_nan=True)
     if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-12) or (math.isnan(one) and math.isnan(other))
+        slack = (
+            max(1e-12, NEAR * abs(other - want)) if isinstance(want, float) and math.isfinite(other - want) else 1e-12
+        )
+        return math.isclose(one, other, rel_tol=1e-6, abs_tol=slack) or (math.isnan(one) and math.isnan(other))
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
+        wants = want if isinstance(want, list) and len(want) == len(other) else other
+        return len(one) == len(other) and all(map(_same, one, other, wants))
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+        wanted = want if isinstance(want, dict) else other
+        return one.keys() == other.keys() and all(_same(one[key], other[key], wanted.get(key)) for key in one)
     return type(one) is type(other) and bool(one == other)
+
+
+def _distance(value: torch.Tensor, want: Any) -> float:
+    """The largest finite difference between two tensors of one shape; 0 where `want` is no such tensor."""
+    if not isinstance(want, torch.Tensor) or want.shape != value.shape:
+        return 0.0
+    off = (value - want).abs()
+    off = off[torch.isfinite(off)]
+    return float(off.max()) if off.numel() else 0.0

@@ -145,8 +145,11 @@ class Judge:
         self._failed: dict[str, Run] = {}
         # how many checks of each exercise have run out of time
         self._expired: Counter[str] = Counter()
-        # the bug that explains another failed check of an exercise
+        # the bug that explains another failed check of an exercise, and those that explain one and no others
         self._suspects: dict[str, Bug] = {}
+        self._refuted: set[Bug] = set()
+        # what the code under test did in the checks that failed, as far as it was compared with known bugs
+        self._evidence: dict[str, list[Run]] = {}
         # how often the body of each check has run
         self.draws: Counter[str] = Counter()
         self._resolving: set[str] = set()
@@ -504,8 +507,11 @@ class Judge:
                 evidence = [*(self._more_runs(check, allowance) if check.drawn else ()), failed]
                 found = diagnose(course, reference, bugs_of(course, check.exercise), evidence, again, allowance)
                 if found and not self._confirmed(check, found.bug, reference, allowance):
+                    self._refuted.add(found.bug)
                     found = None
+                self._evidence[check.name] = evidence
             except OutOfTime:
+                self._evidence[check.name] = [failed]
                 if suspect:
                     found = diagnose(course, reference, [suspect], [failed], again)
         if found:
@@ -524,19 +530,23 @@ class Judge:
     def _confirmed(self, check: Check, bug: Bug, reference: Sources, allowance: Allowance) -> bool:
         """Whether most of the other checks that catch a bug agree that it is this one, as far as there is time to ask.
 
-        Most, for there may be a second mistake that only some of them see.
+        Most, for there may be a second mistake that only some of them see. Those that failed before are asked first:
+        what the bug does there is known.
         """
+        if bug in self._refuted:
+            return False
         votes: list[bool] = []
         others = [other for other in self.checks(check.exercise) if other.name in bug.caught_by and other != check]
         with suppress(OutOfTime):
-            for other in others:
-                if not other.drawn or is_costly(other):
-                    continue
-                again = partial(self._replayed, other)
-                runs = self._more_runs(other, allowance, CONFIRMING_RUNS)
-                if runs:
-                    votes.append(explains(self.course, reference, bug, runs, again, allowance))
-        return 2 * sum(votes) >= len(votes)
+            for other in sorted(others, key=lambda other: other.name not in self._evidence):
+                again, known = partial(self._replayed, other), self._evidence.get(other.name)
+                if known:
+                    votes.append(explains(self.course, reference, bug, known, again, roughly=True))
+                elif other.drawn and not is_costly(other):
+                    runs = self._more_runs(other, allowance, CONFIRMING_RUNS)
+                    if runs:
+                        votes.append(explains(self.course, reference, bug, runs, again, allowance, roughly=True))
+        return not votes or 2 * sum(votes) > len(votes)
 
     def _more_runs(self, check: Check, allowance: Allowance, most: int = EVIDENCE_RUNS) -> list[Run]:
         """What the code under test does on some fresh inputs, right or wrong: one failure can have many reasons."""
@@ -564,7 +574,14 @@ class Judge:
 # one check is diagnosed again and again where many subjects are judged with one seed
 @lru_cache(64)
 def _evidence_inputs(check: Check, seed: int) -> list[Input]:
-    return list(draw(check, seed, COSTLY_EVIDENCE_RUNS if is_costly(check) else EVIDENCE_RUNS))
+    count, many = (COSTLY_EVIDENCE_RUNS,) * 2 if is_costly(check) else (EVIDENCE_RUNS, 2 * EVIDENCE_RUNS)
+    # the first is the simplest that there is, and many mistakes look the same on small inputs
+    simplest, *others = draw(check, seed, many + 1)
+    return sorted(others or [simplest], key=_size, reverse=True)[:count]
+
+
+def _size(drawn: Input) -> int:
+    return sum(tensor.numel() for tensor in tensors_in(drawn.given))
 
 
 def _answered(answer: Callable[[], Any], beside: Callable[..., Any]) -> Callable[..., Any]:

@@ -168,7 +168,7 @@ class Proofs:
         self._run(jobs, "chance")
 
     def sample(self, draws: int, power_seeds: int) -> None:
-        """Measures the checks that judge random draws: `draws` draws of each, and so many runs on each of their bugs."""
+        """Measures the checks that judge random draws: `draws` of each, and so many runs on each of their bugs."""
         checks = [
             check
             for unit in self.course.units

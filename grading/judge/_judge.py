@@ -530,18 +530,19 @@ class Judge:
     def _confirmed(self, check: Check, bug: Bug, reference: Sources, allowance: Allowance) -> bool:
         """Whether most of the other checks that catch a bug agree that it is this one, as far as there is time to ask.
 
-        Most, for there may be a second mistake that only some of them see. Those that failed before are asked first:
-        what the bug does there is known.
+        Most, for there may be a second mistake that only some of them see. Those that failed before are asked first,
+        with time of their own: what the bug does there is known in most cases.
         """
         if bug in self._refuted:
             return False
         votes: list[bool] = []
+        more = Allowance(self.diagnosis_seconds / 10)
         others = [other for other in self.checks(check.exercise) if other.name in bug.caught_by and other != check]
         with suppress(OutOfTime):
             for other in sorted(others, key=lambda other: other.name not in self._evidence):
                 again, known = partial(self._replayed, other), self._evidence.get(other.name)
                 if known:
-                    votes.append(explains(self.course, reference, bug, known, again, roughly=True))
+                    votes.append(explains(self.course, reference, bug, known, again, more, roughly=True))
                 elif other.drawn and not is_costly(other):
                     runs = self._more_runs(other, allowance, CONFIRMING_RUNS)
                     if runs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,65 +79,26 @@ def test_a_bug_that_other_checks_contradict_is_not_named(judge_text: Judging) ->
 
 # each does in some check, or on small inputs, what a known bug does
 LOOKALIKES = {
-    "weight_decay": """
-        class SGD:
-            def __init__(self, params, lr, wd=0.0):
-                self.params, self.lr, self.wd, self.i = list(params), lr, wd, 0
-
-            @torch.no_grad()
-            def step(self):
-                for p in self.params:
-                    if p.grad is not None:
-                        self.reg_step(p)
-                        self.opt_step(p)
-                self.i += 1
-
-            def opt_step(self, p):
-                p -= self.lr * p.grad
-
-            def reg_step(self, p):
-                if p.ndim == 2:
-                    p *= 1 - self.lr * self.wd
-
-            def zero_grad(self):
-                for p in self.params:
-                    p.grad = None
-        """,
-    "lsuv_layer": """
-        from torch import nn
-
-        def lsuv_layer(model, act_module, weight_module, xb, tol=1e-3, max_iter=50):
-            if weight_module.bias is None:
-                raise ValueError("weight_module has no bias")
-            old, seen = (weight_module.weight, weight_module.bias), []
-            hook = act_module.register_forward_hook(lambda module, inputs, output: seen.append(output))
-            try:
-                for _ in range(max_iter):
-                    with torch.no_grad():
-                        model(xb)
-                    mean, std = seen[-1].mean().item(), seen[-1].std(correction=0).item()
-                    if abs(mean) <= tol and abs(std - 1) <= tol:
-                        return mean, std
-                    if std == 0:
-                        break
-                    weight_module.bias = nn.Parameter(weight_module.bias.detach() - mean)
-                    weight_module.weight = nn.Parameter(weight_module.weight.detach() / std)
-            finally:
-                hook.remove()
-            weight_module.weight, weight_module.bias = old
-            raise RuntimeError(f"mean {mean}, std {std}")
-        """,
+    "weight_decay": ("p *= 1 - self.lr * self.wd", "p *= 1 - self.lr * self.wd * (p.ndim == 2)"),
+    "lsuv_layer": (
+        "bias -= hook.mean\n                weight /= hook.std",
+        "bias = weight_module.bias = nn.Parameter(bias - hook.mean)\n"
+        "                weight = weight_module.weight = nn.Parameter(weight / hook.std)",
+    ),
 }
 
 
 @pytest.mark.parametrize("exercise", LOOKALIKES)
-def test_a_mistake_that_looks_like_a_known_one_here_and_there_is_not_named(judge_text: Judging, exercise: str) -> None:
-    text = "import torch\n" + textwrap.dedent(LOOKALIKES[exercise])
-    for seed in (1, 2, 3):
-        found = judge_text(text, exercise, seed=seed)
-        wrong = [verdict for verdict in found.values() if verdict.verdict == WRONG]
-        assert any("came back" in verdict.message for verdict in wrong)
-        assert {verdict.bug for verdict in wrong} == {None}
+def test_a_mistake_that_looks_like_a_known_one_here_and_there_is_not_named(course: Course, exercise: str) -> None:
+    find, put = LOOKALIKES[exercise]
+    reference = read_sources(course, ROOT / "solutions")
+    sources = with_bug(course, reference, Bug(exercise, "unknown", "Not in the bank.", find, put, ()))
+    for seed in (1, 2):
+        judge = Judge(course, sources, reference, seed, diagnosis_seconds=UNHURRIED_SECONDS)
+        found = list(judge.judge([course.exercises[exercise]], slow=False))
+        judge.close()
+        assert WRONG in {verdict.verdict for verdict in found}
+        assert {verdict.bug for verdict in found} == {None}
 
 
 def test_a_bug_that_explains_one_check_is_tried_where_there_is_no_time_for_all(course: Course, tmp_path: Path) -> None:

@@ -141,13 +141,13 @@ def _alike(student: Run, bug: Run, roughly: bool) -> bool:
     if student.error != bug.error or len(student.observations) != len(bug.observations):
         return False
     return all(
-        one.call == other.call and _same(one.got, other.got, other.want if roughly else other.got)
+        one.call == other.call and _same(one.got, other.got, other.want if roughly else None)
         for one, other in zip(student.observations, bug.observations, strict=True)
     )
 
 
 def _same(one: Any, other: Any, want: Any) -> bool:
-    """Whether `one` is `other` up to rounding, or nearer to it by far than that is to `want`."""
+    """Whether `one` is `other` up to rounding, or nearer to it by far than that is to `want`, if there is one."""
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         if one.shape != other.shape or one.dtype != other.dtype:
             return False
@@ -159,15 +159,14 @@ def _same(one: Any, other: Any, want: Any) -> bool:
         slack = max(SAME.get(one.dtype, 1e-2) * size, NEAR * _distance(b, want))
         return torch.allclose(a, b, rtol=0.0, atol=slack, equal_nan=True)
     if isinstance(one, float) and isinstance(other, float):
-        slack = (
-            max(1e-12, NEAR * abs(other - want)) if isinstance(want, float) and math.isfinite(other - want) else 1e-12
-        )
+        off = abs(other - want) if isinstance(want, float) else 0.0
+        slack = max(1e-12, NEAR * off) if math.isfinite(off) else 1e-12
         return math.isclose(one, other, rel_tol=1e-6, abs_tol=slack) or (math.isnan(one) and math.isnan(other))
     if isinstance(one, list) and isinstance(other, list):
-        wants = want if isinstance(want, list) and len(want) == len(other) else other
+        wants = want if isinstance(want, list) and len(want) == len(other) else [None] * len(other)
         return len(one) == len(other) and all(map(_same, one, other, wants))
     if isinstance(one, dict) and isinstance(other, dict):
-        wanted = want if isinstance(want, dict) else other
+        wanted = want if isinstance(want, dict) else {}
         return one.keys() == other.keys() and all(_same(one[key], other[key], wanted.get(key)) for key in one)
     return type(one) is type(other) and bool(one == other)
 

@@ -507,7 +507,6 @@ class Judge:
                 evidence = [*(self._more_runs(check, allowance) if check.drawn else ()), failed]
                 found = diagnose(course, reference, bugs_of(course, check.exercise), evidence, again, allowance)
                 if found and not self._confirmed(check, found.bug, reference, allowance):
-                    self._refuted.add(found.bug)
                     found = None
                 self._evidence[check.name] = evidence
             except OutOfTime:
@@ -547,7 +546,10 @@ class Judge:
                     runs = self._more_runs(other, allowance, CONFIRMING_RUNS)
                     if runs:
                         votes.append(explains(self.course, reference, bug, runs, again, allowance, roughly=True))
-        return not votes or 2 * sum(votes) > len(votes)
+        agreed = not votes or 2 * sum(votes) > len(votes)
+        if not agreed:
+            self._refuted.add(bug)
+        return agreed
 
     def _more_runs(self, check: Check, allowance: Allowance, most: int = EVIDENCE_RUNS) -> list[Run]:
         """What the code under test does on some fresh inputs, right or wrong: one failure can have many reasons."""
@@ -575,10 +577,13 @@ class Judge:
 # one check is diagnosed again and again where many subjects are judged with one seed
 @lru_cache(64)
 def _evidence_inputs(check: Check, seed: int) -> list[Input]:
-    count, many = (COSTLY_EVIDENCE_RUNS,) * 2 if is_costly(check) else (EVIDENCE_RUNS, 2 * EVIDENCE_RUNS)
     # the first is the simplest that there is, and many mistakes look the same on small inputs
-    simplest, *others = draw(check, seed, many + 1)
-    return sorted(others or [simplest], key=_size, reverse=True)[:count]
+    if is_costly(check):
+        simplest, *others = draw(check, seed, COSTLY_EVIDENCE_RUNS + 1)
+    else:
+        simplest, *others = draw(check, seed, 2 * EVIDENCE_RUNS + 1)
+        others = sorted(others, key=_size, reverse=True)[:EVIDENCE_RUNS]
+    return others or [simplest]
 
 
 def _size(drawn: Input) -> int:

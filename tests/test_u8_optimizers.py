@@ -31,13 +31,15 @@ def gradients(params, steps, seed, size=1.0):
 
     Two decimals, so that a message can be read; `size` then scales all of them.
     """
-    chance = generator(seed)
-    histories = []
-    for p in params:
-        entries = torch.randn((steps, *p.shape), generator=chance, dtype=torch.float64)
-        spreads = 10 ** (1.5 * torch.rand(steps, generator=chance, dtype=torch.float64) - 0.5)
-        entries = (column(spreads, entries) * entries * 100).round() / 100
-        histories.append((entries * size).to(p.dtype).unbind())
+    chance, sizes = generator(seed), [p.numel() for p in params]
+    # all parameters in one: for tensors as small as these, what costs time is how many operations there are
+    entries = torch.randn((steps, sum(sizes)), generator=chance, dtype=torch.float64)
+    spreads = 10 ** (1.5 * torch.rand((steps, len(params)), generator=chance, dtype=torch.float64) - 0.5)
+    entries *= spreads.repeat_interleave(torch.tensor(sizes), 1)
+    entries = ((entries * 100).round_() / 100 * size).to(params[0].dtype)
+    histories = [
+        part.reshape(steps, *p.shape).unbind() for part, p in zip(entries.split(sizes, 1), params, strict=True)
+    ]
     return [list(row) for row in zip(*histories, strict=True)]
 
 
@@ -59,10 +61,14 @@ def gaps(seed, steps, size):
 
 def averages(values, beta):
     """All moving averages from 0 over the first dimension: (1 - beta) times the sum of beta^age * value."""
-    steps = torch.arange(len(values), dtype=torch.float64)
-    ages = steps[:, None] - steps
-    weights = torch.where(ages >= 0, (1 - beta) * beta ** ages.clamp_min(0), 0.0)
-    return torch.tensordot(weights, values.double(), 1)
+    weights = [(1 - beta) * beta**age for age in range(len(values))]
+    return combined([[*weights[step::-1], *[0.0] * (len(values) - step - 1)] for step in range(len(values))], values)
+
+
+def combined(weights, values):
+    """For each step the sum of `values` over all steps, each with its weight of that step."""
+    flat = values.double().reshape(len(values), -1)
+    return (torch.tensor(weights, dtype=torch.float64) @ flat).reshape(values.shape)
 
 
 def column(factors, values):
@@ -95,24 +101,49 @@ def adam_directions(grads, beta1=0.9, beta2=0.99, eps=1e-5, counts=None):
     return above / (below.sqrt() + eps)
 
 
+def path(start, followed, rates, wd=0.0):
+    """The values after each step p <- p * (1 - lr * wd) - lr * followed[step], stacked, in float64.
+
+    `rates` are the learning rates of the steps. In closed form: step by step it would be many small operations.
+    """
+    left, weights, kept, shares = 1.0, [0.0] * len(rates), [], []
+    for step, lr in enumerate(rates):
+        left *= 1 - lr * wd
+        weights = [weight * (1 - lr * wd) for weight in weights]
+        weights[step] = lr
+        kept.append(left)
+        shares.append(weights)
+    return column(torch.tensor(kept, dtype=torch.float64), followed) * start.double() - combined(shares, followed)
+
+
 def walk(start, grads, directions, rates, wd=0.0):
-    """The values of one parameter after every step, in float64; steps at which its gradient is None leave it alone.
+    """The values of one parameter after every step; steps at which its gradient is None leave it alone.
 
     `directions` maps all its gradients, stacked, to what is followed; `rates` are the learning rates of the steps.
     """
     taken = [step for step, grad in enumerate(grads) if grad is not None]
-    followed = directions(torch.stack([grads[step].double() for step in taken])) if taken else []
-    p, values = start.double(), []
-    for step, lr in enumerate(rates):
-        if step in taken:
-            p = p * (1 - lr * wd) - lr * followed[taken.index(step)]
-        values.append(p)
-    return values
+    followed = torch.zeros((len(grads), *start.shape), dtype=torch.float64)
+    if taken:
+        followed[taken] = directions(torch.stack([grads[step] for step in taken]).double())
+    return path(start, followed, [lr if step in taken else 0.0 for step, lr in enumerate(rates)], wd)
+
+
+def joined(params, grads):
+    """All parameters in one row, and all their gradients in one row per step: the formulas treat entries alike."""
+    columns = [torch.stack(column).reshape(len(grads), -1) for column in zip(*grads, strict=True)]
+    return torch.cat([p.reshape(-1) for p in params]), torch.cat(columns, 1).double()
+
+
+def apart(values, params):
+    """What has been computed for `joined` parameters, for each of them in its own shape."""
+    parts = values.split([p.numel() for p in params], 1)
+    return [part.reshape(len(values), *p.shape) for part, p in zip(parts, params, strict=True)]
 
 
 def walks(params, grads, directions, rates, wd=0.0):
-    """`walk` for every parameter."""
-    return [walk(p, [row[j] for row in grads], directions, rates, wd) for j, p in enumerate(params)]
+    """`walk` for every parameter, where all have a gradient at every step."""
+    start, history = joined(params, grads)
+    return apart(path(start, directions(history), rates, wd), params)
 
 
 def packed(grads):
@@ -125,10 +156,10 @@ def packed(grads):
 
 
 def expect_walks(got, want, params, grads, call):
-    """Compares the values of each parameter after every step: `got` stacked, `want` one by one."""
+    """Compares the values of each parameter after every step, stacked."""
     for j, values in enumerate(want):
         # a parameter that passes near 0 is rounded where it was largest
-        whole = torch.stack([params[j].double(), *values])
+        whole = torch.cat([params[j].double()[None], values])
         size = max(1e-3, float(whole.abs().max()))
         try:
             expect(got[j], whole[1:].to(params[j].dtype), call, scale=size)
@@ -157,7 +188,7 @@ def torch_walks(step, params, grads):
         step(params, [grad.double() for grad in row], number)
         for mine, p in zip(values, params, strict=True):
             mine.append(p.clone())
-    return values
+    return [torch.stack(mine) for mine in values]
 
 
 def torch_sgd(lr, wd=0.0):
@@ -360,18 +391,12 @@ def starts_fresh(beside, optimizer, how, second, directions, params, before, see
     grads = gradients(params, steps, seed)
     got = beside(_two, optimizer=optimizer, how=how, second=second, params=params, grads=packed(grads), before=before)
     turns = [int(step >= before and (step - before) % 2 == 0) for step in range(steps)]
-    want = []
-    for j, p in enumerate(params):
-        mine = torch.stack([row[j].double() for row in grads])
-        ways = []
-        for one, hyper in enumerate((how, second)):
-            at = [step for step in range(steps) if turns[step] == one]
-            ways.append(iter(hyper["lr"] * directions(mine[at], **{k: v for k, v in hyper.items() if k != "lr"})))
-        values, value = [], p.double()
-        for turn in turns:
-            value = value - next(ways[turn])
-            values.append(value)
-        want.append(values)
+    start, history = joined(params, grads)
+    followed = torch.zeros_like(history)
+    for one, hyper in enumerate((how, second)):
+        at = [step for step in range(steps) if turns[step] == one]
+        followed[at] = hyper["lr"] * directions(history[at], **{k: v for k, v in hyper.items() if k != "lr"})
+    want = apart(path(start, followed, [1.0] * steps), params)
     call = f"{described(optimizer, how)}, joined by {described(optimizer, second)} after step {before}, taking turns"
     expect_walks(got, want, params, grads, call)
 
@@ -507,7 +532,7 @@ def test_sgd_calls_its_parts(sgd, beside, params, lr, wd, steps, seed):
         for row in grads:
             value = (value + lr) * (1 - lr * row[j].double().sign())
             values.append(value)
-        want.append(values)
+        want.append(torch.stack(values))
     call = f"a subclass of SGD (lr={lr:g}, wd={wd:g}): reg_step adds lr, opt_step multiplies by 1 - lr * sign(grad)"
     expect_walks(got, want, params, grads, call)
 
@@ -1118,8 +1143,8 @@ def clips(beside, clip, grads, limit, want, once=False, tol=None):
     """Calls `clip`, compares what it leaves with `want`, and gives what it returns."""
     got = beside(_clipped, clip=clip, grads=grads, limit=limit, once=once)
     params = "(p for p in params)" if once else "params"
+    call = f"after {clip}({params}, {limit:g}), from gradients {show(grads)}"
     for j, grad in enumerate(want):
-        call = f"after {clip}({params}, {limit:g}), from gradients {show(grads)}"
         expect(got["grads"][j], grad, f"params[{j}].grad {call}", tol=tol)
         expect(got["held"][j], grad, f"what held the tensor params[{j}].grad {call}", tol=tol)
     expect(got["untouched"], True, f"whether {clip} leaves the parameters alone")

@@ -264,12 +264,13 @@ class Judge:
 
     def running(self, check: Check) -> _Running:
         """The context in which a check's body runs: bounded in time, without traces, and on record."""
+        judging = self.subject.judging(self.course.exercises[check.exercise], slow=check.slow)
+        contexts = [judging, time_limit(self._seconds(check))]
         # a drawn check runs its body many times, and records each run by itself
-        contexts = [self.subject.judging(self.course.exercises[check.exercise], slow=check.slow)]
         if not check.drawn:
             self.subject.seed(self.seed_of(check))
             contexts.append(_recording(self._new_run(check, {})))
-        return _Running(self.seed_of(check), self._seconds(check), slow=check.slow, contexts=contexts)
+        return _Running(self.seed_of(check), contexts, slow=check.slow)
 
     def execute(self, check: Check, fixtures: dict[str, Any], *, ahead: bool = False) -> None:
         """Runs a check's body, on all of its inputs if it is a drawn one; where it fails, also on simpler inputs.
@@ -407,10 +408,10 @@ class Judge:
             error = error.exceptions[0]
             self._runs[check.name] = self._failed[check.name]
             unsteady = ("again", UNSTEADY)
-        replay = self._replay_line(check)
-        given = self._given_lines(check)
         if error is None:
             return PASSED, check.sentence, "", None
+        replay = self._replay_line(check)
+        given = self._given_lines(check)
         if isinstance(error, NotStarted | _StubReached):
             return NOT_STARTED, "not started", str(error), None
         if isinstance(error, NotImplementedError) and self.subject.raised_by_student(error):
@@ -610,13 +611,10 @@ def _expect_untouched(given: dict[str, Any], before: dict[str, Any]) -> None:
 
 
 class _Running:
-    """Bounds a check in time and undoes what it changes around itself."""
+    """Opens what a check runs in, seeds, and closes it again."""
 
-    def __init__(
-        self, seed: int, seconds: float, *, slow: bool, contexts: Iterable[AbstractContextManager[None]] = ()
-    ) -> None:
-        self.seed, self.slow = seed, slow
-        self.contexts = [preserved_state(), time_limit(seconds), *contexts]
+    def __init__(self, seed: int, contexts: Iterable[AbstractContextManager[None]], *, slow: bool) -> None:
+        self.seed, self.contexts, self.slow = seed, contexts, slow
 
     def __enter__(self) -> None:
         self.stack = ExitStack()

@@ -68,7 +68,6 @@ class Worker:
             "length": lambda m, read: len(self.objects[m["object"]]),
             "list": lambda m, read: list(islice(iter(self.objects[m["object"]]), MAX_ITEMS)),
             "begin": self._begin,
-            "end": self._end,
         }
 
     def serve(self) -> None:
@@ -82,6 +81,8 @@ class Worker:
             try:
                 for number in message.get("forget", ()):
                     self.objects.pop(number, None)
+                if "end" in message:
+                    self._end()
                 if "seed" in message:
                     self._seed(message["seed"])
                 read = Decoder(buffers, self._known)
@@ -175,13 +176,14 @@ class Worker:
         self.objects[message["object"]][read(message["key"])] = read(message["value"])
 
     def _begin(self, message: dict[str, Any], read: Decoder) -> None:
-        self._end(message, read)
+        self._end()
         torch.set_num_threads(message["threads"])
-        self.judged.enter_context(preserved_state())
+        # whatever runs in a check is seeded first
+        self.judged.enter_context(preserved_state(chance=False))
         modules = [module for package in self.packages.values() for module in package.loaded()]
         self.judged.enter_context(unavailable(message["unavailable"], modules=modules))
 
-    def _end(self, message: dict[str, Any], read: Decoder) -> None:
+    def _end(self) -> None:
         self.judged.close()
         self.judged = ExitStack()
 

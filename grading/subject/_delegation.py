@@ -760,9 +760,12 @@ def _close_functions(stack: ExitStack, things: list[_Finished], modules: Iterabl
     for thing in things:
         _put(stack, thing.owner, thing.attribute, stand_ins[id(thing.original)])
     for owner in (*ADDRESSES, *modules):
-        for name, value in list(vars(owner).items()):
-            if id(value) in stand_ins:
-                _put(stack, owner, name, stand_ins[id(value)])
+        own = vars(owner)
+        # thousands of names at the start of every check, few of them what is looked for
+        if not stand_ins.keys().isdisjoint(map(id, own.values())):
+            for name, value in list(own.items()):
+                if id(value) in stand_ins:
+                    _put(stack, owner, name, stand_ins[id(value)])
     for thing in things:
         if not thing.name.startswith("torch."):
             continue

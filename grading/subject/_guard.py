@@ -154,10 +154,10 @@ def _give_up(seconds: float) -> None:
 
 
 @contextmanager
-def preserved_state() -> Iterator[None]:
-    """Leaves random states, torch's defaults, its and Python's names, folder and environment as they were."""
-    names = [(space, dict(vars(space))) for space in NAMESPACES]
-    generators = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
+def preserved_state(*, names: bool = True, chance: bool = True) -> Iterator[None]:
+    """Leaves torch's defaults, folder and environment as they were, its and Python's `names`, and random states."""
+    spaces = [(space, dict(vars(space))) for space in NAMESPACES] if names else []
+    generators = (random.getstate(), np.random.get_state(), torch.random.get_rng_state()) if chance else None
     dtype, device, threads = torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads()
     grad, strict = torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled()
     anomaly = torch.is_anomaly_enabled()
@@ -168,11 +168,12 @@ def preserved_state() -> Iterator[None]:
         with warnings.catch_warnings():
             yield
     finally:
-        for space, before in names:
+        for space, before in spaces:
             _restore(space, before)
-        random.setstate(generators[0])
-        np.random.set_state(generators[1])
-        torch.random.set_rng_state(generators[2])
+        if generators:
+            random.setstate(generators[0])
+            np.random.set_state(generators[1])
+            torch.random.set_rng_state(generators[2])
         torch.set_default_dtype(dtype)
         if torch.get_default_device() != device:
             torch.set_default_device(None if device.type == "cpu" else device)

@@ -127,8 +127,9 @@ class Subject:
 
     @contextmanager
     def judging(self, exercise: Exercise, *, slow: bool) -> Iterator[None]:
-        """The block runs a check of `exercise`, which may train if it is `slow`."""
-        yield
+        """The block runs a check of `exercise`, which may train if it is `slow`; what it changes here is undone."""
+        with preserved_state():
+            yield
 
     def seed(self, seed: int) -> None:
         """Called before each run of a check's body, after this process's own generators were seeded."""

@@ -4,6 +4,8 @@ Entries come from a seeded normal distribution, rounded to two decimals so that 
 shape, seed, offset, spread and layout shrink, and the simplest example is the one that is shown.
 """
 
+from functools import cache
+
 import torch
 from hypothesis import strategies as st
 
@@ -11,6 +13,7 @@ FLOATS = (torch.float32, torch.float64)
 LAYOUTS = ("contiguous", "transposed", "strided")
 
 
+@cache
 def dtypes():
     """float32 and float64."""
     return st.sampled_from(FLOATS)
@@ -24,6 +27,7 @@ def seeds():
     return SEEDS
 
 
+@cache
 def numbers(low, high):
     """Python floats with three decimals, for hyper-parameters."""
     return st.integers(round(low * 1000), round(high * 1000)).map(lambda n: n / 1000)
@@ -34,6 +38,7 @@ def generator(seed):
     return torch.Generator().manual_seed(seed)
 
 
+@cache
 def shapes(min_dims=0, max_dims=4, min_side=1, max_side=5):
     """Tuples of side lengths."""
     return st.lists(st.integers(min_side, max_side), min_size=min_dims, max_size=max_dims).map(tuple)
@@ -56,6 +61,8 @@ def normal(shape, seed, *, dtype=torch.float32, offset=0.0, spread=1.0, layout="
     return entries[..., ::2] if layout == "strided" and shape else entries
 
 
+# composite strategies ask for the same ones for each example, and making one costs more than drawing from it
+@cache
 def tensors(shape=None, *, min_dims=0, max_dims=4, min_side=1, max_side=5, dtype=None, max_offset=4.0, max_spread=3.0):
     """Float tensors; `shape` is a tuple or a strategy, and `dtype` a fixed one, where given."""
     if shape is None:
@@ -72,7 +79,6 @@ def tensors(shape=None, *, min_dims=0, max_dims=4, min_side=1, max_side=5, dtype
 
 @st.composite
 def _tensors(draw, shape, seed, dtype, offset, spread, layout):
-    # the strategies come ready made: making one for each example would cost more than drawing from it
     return normal(
         draw(shape), draw(seed), dtype=draw(dtype), offset=draw(offset), spread=draw(spread), layout=draw(layout)
     )

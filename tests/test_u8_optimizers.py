@@ -4,7 +4,8 @@ An optimizer shares memory with its parameters, so it lives beside the code unde
 values that the parameters had after each step.
 """
 
-from functools import partial
+import math
+from functools import lru_cache, partial
 
 import pytest
 import torch
@@ -31,16 +32,20 @@ def gradients(params, steps, seed, size=1.0):
 
     Two decimals, so that a message can be read; `size` then scales all of them.
     """
-    chance, sizes = generator(seed), [p.numel() for p in params]
+    return [list(row) for row in _gradients(tuple(p.shape for p in params), params[0].dtype, steps, seed, size)]
+
+
+# a judge comes by the same numbers twice: when it collects what to ask, and when it looks at the answers
+@lru_cache(1000)
+def _gradients(shapes, dtype, steps, seed, size):
+    chance, sizes = generator(seed), [math.prod(shape) for shape in shapes]
     # all parameters in one: for tensors as small as these, what costs time is how many operations there are
     entries = torch.randn((steps, sum(sizes)), generator=chance, dtype=torch.float64)
-    spreads = 10 ** (1.5 * torch.rand((steps, len(params)), generator=chance, dtype=torch.float64) - 0.5)
+    spreads = 10 ** (1.5 * torch.rand((steps, len(shapes)), generator=chance, dtype=torch.float64) - 0.5)
     entries *= spreads.repeat_interleave(torch.tensor(sizes), 1)
-    entries = ((entries * 100).round_() / 100 * size).to(params[0].dtype)
-    histories = [
-        part.reshape(steps, *p.shape).unbind() for part, p in zip(entries.split(sizes, 1), params, strict=True)
-    ]
-    return [list(row) for row in zip(*histories, strict=True)]
+    entries = ((entries * 100).round_() / 100 * size).to(dtype)
+    parts = zip(entries.split(sizes, 1), shapes, strict=True)
+    return list(zip(*(part.reshape(steps, *shape).unbind() for part, shape in parts), strict=True))
 
 
 def family(dtype, seed):

@@ -72,6 +72,8 @@ class Subject:
         self.reference = reference if reference is None or reference.path != sources.path else None
         self.files = {str(source.path): source for source in sources.all()}
         self._openings: dict[tuple[str, ...], Opening] = {}
+        # what exercises were found to be: all checks of one judge the same object
+        self._reached: dict[tuple[Opening, str], Any] = {}
         self._failures: dict[tuple[str, ...], SubjectError] = {}
         self._packages: dict[tuple[str, ...], Package] = {}
         # units that cannot be imported: the others are judged with the reference's
@@ -94,13 +96,15 @@ class Subject:
         """
         source = self.defined(exercise)
         opening = self._opening(exercise, source, passed)
-        try:
-            value, problem = opening.reach(exercise.symbol, self._wanted(exercise))
-        except Gone:
-            raise SubjectError(f"`{exercise.symbol}` is gone after {source.shown_path} has run") from None
-        if problem:
-            raise SubjectError(f"{self.locate(exercise)}: {problem}")
-        return value
+        if (opening, exercise.id) not in self._reached:
+            try:
+                value, problem = opening.reach(exercise.symbol, self._wanted(exercise))
+            except Gone:
+                raise SubjectError(f"`{exercise.symbol}` is gone after {source.shown_path} has run") from None
+            if problem:
+                raise SubjectError(f"{self.locate(exercise)}: {problem}")
+            self._reached[opening, exercise.id] = value
+        return self._reached[opening, exercise.id]
 
     def beside(self, exercise: Exercise, passed: Sequence[str] = ()) -> Callable[..., Any]:
         """Runs scenarios among everything that `exercise` lives among: given classes, earlier exercises, and itself."""

@@ -19,6 +19,7 @@ import matplotlib_inline.backend_inline  # noqa: F401
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
+from matplotlib import pyplot
 from traitlets.config import Config
 
 from grading.subject import Package
@@ -238,6 +239,8 @@ class Cells:
         signal.signal(signal.SIGALRM, _ring)
         warnings.filterwarnings("ignore", message="To exit: use")
         self.shell.enable_matplotlib("inline")
+        # it would draw every figure after each cell, and what keeps the figures draws them once more
+        pyplot.uninstall_repl_displayhook()
 
     def _run(self, source: str, seconds: float, characters: int, pictures: int) -> list[dict[str, Any]]:
         self.recorder.begin(characters, pictures)

@@ -1,8 +1,9 @@
 """Runs the checks of a suite against a Subject and turns what happens into Verdicts."""
 
 from ._checks import FIXTURES, Check, SuiteError, checks_of, load_suite
+from ._diagnoses import Replays
 from ._inputs import PROFILE, Input, is_costly
-from ._judge import Judge, NotStarted, Replays, fresh_seed
+from ._judge import Judge, NotStarted, fresh_seed
 
 __all__ = [
     "FIXTURES",

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from hypothesis.errors import FlakyFailure, HypothesisException, UnsatisfiedAssumption
 
-from grading.bugs import (
-    DIAGNOSIS_SECONDS,
-    Allowance,
-    BankError,
-    Bug,
-    Diagnosis,
-    OutOfTime,
-    Run,
-    bugs_of,
-    diagnose,
-    explains,
-)
+from grading.bugs import DIAGNOSIS_SECONDS, Run
 from grading.course import Course, Exercise
 from grading.subject import (
     Delegated,
@@ -55,35 +41,21 @@ from grading.verdict import (
     Verdict,
     clean,
     exercise_verdict,
-    observing,
     show,
 )
 
+from ._body import Running, Sink, StubReached, begin, recording, seed_everything
 from ._checks import Check, checks_of, load_hidden_suite, load_suite
-from ._inputs import Input, draw, first_question, identity, is_costly, simplify
+from ._diagnoses import Diagnoses, Replays
+from ._inputs import Input, draw, first_question, simplify
 
-# enough inputs to tell two bugs apart, few enough to replay within half a second: fewer where a check draws few itself
-EVIDENCE_RUNS, COSTLY_EVIDENCE_RUNS = 6, 3
-# of each other check that is said to catch the bug: on inputs of one check alone, two mistakes can look the same
-CONFIRMING_RUNS = 2
 # after so many checks of an exercise that met their time limit, its others would most likely meet it too
 EXPIRED_CHECKS = 2
 UNSTEADY = "the same input passed: does something of an earlier call, or a random number, get into the result?"
 
 
-# by check, seed, the sources with the bug in them, and input
-Replays = dict[tuple[str, int, Sources, str], Run]
-
-
 class NotStarted(Exception):
     """The exercise under judgement is still a stub, or is not defined at all."""
-
-
-class _StubReached(BaseException):
-    """A check's body has come upon a stub.
-
-    Not an Exception: Hypothesis would look for the simplest input on which a stub is a stub.
-    """
 
 
 class _DiedAhead(Exception):
@@ -135,9 +107,12 @@ class Judge:
         self.seconds = seconds
         self.hints = hints or {}
         self.inputs = {} if inputs is None else inputs
-        self.replays: Replays = {} if replays is None else replays
         self.hidden = hidden
-        self.diagnosis_seconds = diagnosis_seconds
+        self.diagnoses = (
+            Diagnoses(self, reference, {} if replays is None else replays, diagnosis_seconds)
+            if reference is not None and diagnosis_seconds
+            else None
+        )
         self.verdicts: dict[str, Verdict] = {}
         self._checks: dict[str, list[Check]] = {}
         # the latest of each check, and the latest that failed
@@ -145,11 +120,6 @@ class Judge:
         self._failed: dict[str, Run] = {}
         # how many checks of each exercise have run out of time
         self._expired: Counter[str] = Counter()
-        # the bug that explains another failed check of an exercise, and those that explain one and no others
-        self._suspects: dict[str, Bug] = {}
-        self._refuted: set[Bug] = set()
-        # what the code under test did in the checks that failed, as far as it was compared with known bugs
-        self._evidence: dict[str, list[Run]] = {}
         # how often the body of each check has run
         self.draws: Counter[str] = Counter()
         self._resolving: set[str] = set()
@@ -178,7 +148,7 @@ class Judge:
     def run(self, check: Check) -> Verdict:
         """Runs one check now; what the code under test prints is dropped."""
         if check.name not in self.verdicts:
-            sink = _Sink()
+            sink = Sink()
             error: BaseException | None = None
             with redirect_stdout(sink), redirect_stderr(sink):
                 try:
@@ -186,7 +156,7 @@ class Judge:
                         self._attempt(check, ahead=self.subject.answers_ahead)
                     except _DiedAhead:
                         self._attempt(check, ahead=False)
-                except (Exception, SystemExit, TimeExpired, SubjectDied, _StubReached) as raised:
+                except (Exception, SystemExit, TimeExpired, SubjectDied, StubReached) as raised:
                     error = raised
                 self.settle(check, error)
         return self.verdicts[check.name]
@@ -209,7 +179,7 @@ class Judge:
             return list(inputs)
         seed, asked = self.seed_of(check), []
         for one in inputs:
-            _seed_everything(seed)
+            seed_everything(seed)
             asked.append(one if one.question else replace(one, question=first_question(check, one.given)))
         return asked
 
@@ -262,15 +232,15 @@ class Judge:
         if waiting:
             raise Blocked(f"waits for {', '.join(waiting)}")
 
-    def running(self, check: Check) -> _Running:
+    def running(self, check: Check) -> Running:
         """The context in which a check's body runs: bounded in time, without traces, and on record."""
         judging = self.subject.judging(self.course.exercises[check.exercise], slow=check.slow)
         contexts = [judging, time_limit(self._seconds(check))]
         # a drawn check runs its body many times, and records each run by itself
         if not check.drawn:
             self.subject.seed(self.seed_of(check))
-            contexts.append(_recording(self._new_run(check, {})))
-        return _Running(self.seed_of(check), contexts, slow=check.slow)
+            contexts.append(recording(self._new_run(check, {})))
+        return Running(self.seed_of(check), contexts, slow=check.slow)
 
     def execute(self, check: Check, fixtures: dict[str, Any], *, ahead: bool = False) -> None:
         """Runs a check's body, on all of its inputs if it is a drawn one; where it fails, also on simpler inputs.
@@ -280,25 +250,25 @@ class Judge:
         place = self.subject.untouched(self.course.exercises[check.exercise])
         if place:
             # what a scenario imports and sets up before it comes upon the stub takes longer than all the rest
-            raise _StubReached(place)
+            raise StubReached(place)
         if not check.drawn:
             check.function(**fixtures)
             return
         seed = self.seed_of(check)
 
         def run(given: dict[str, Any], answer: Callable[[], Any] | None = None) -> None:
-            _seed_everything(seed)
+            seed_everything(seed)
             self.subject.seed(seed)
             taken = copied(given)
             provided = {**fixtures, "beside": _answered(answer, fixtures["beside"])} if answer else fixtures
             record = self._new_run(check, given)
-            with _recording(record):
+            with recording(record):
                 try:
                     check.inner(**provided, **taken)
                     _expect_untouched(taken, given)
                 except NotImplementedError as error:
                     if self.subject.raised_by_student(error):
-                        raise _StubReached(self.subject.explain(error)) from None
+                        raise StubReached(self.subject.explain(error)) from None
                     raise
                 except Exception:
                     self._failed[check.name] = record
@@ -412,7 +382,7 @@ class Judge:
             return PASSED, check.sentence, "", None
         replay = self._replay_line(check)
         given = self._given_lines(check)
-        if isinstance(error, NotStarted | _StubReached):
+        if isinstance(error, NotStarted | StubReached):
             return NOT_STARTED, "not started", str(error), None
         if isinstance(error, NotImplementedError) and self.subject.raised_by_student(error):
             return NOT_STARTED, "not started", self.subject.explain(error), None
@@ -435,7 +405,9 @@ class Judge:
             what = f"this check of the kit failed by itself ({type(error).__name__}: {error})"
             return KIT_ERROR, what, _lines(given, ("please", "report it; your code is not at fault"), replay), None
         if isinstance(error, Mismatch):
-            found = self._diagnosis(check)
+            found, run = None, self._runs.get(check.name)
+            if self.diagnoses and run and not (check.slow or check.hidden):
+                found = self.diagnoses.of(check, run)
             likely = ("likely", found.sentence) if found else None
             message = f"{check.sentence} {error}" + (f" {found.sentence}" if found else "")
             hint = self._next_hint(check.exercise) if found else None
@@ -475,10 +447,10 @@ class Judge:
     def replay(self, check: Check, subject: Subject, drawn: dict[str, Any]) -> None:
         """Runs a check's body once, on inputs that are known, against any Subject."""
         with preserved_state():
-            self._replay(check, subject, drawn)
+            self.replay_ours(check, subject, drawn)
 
-    def _replay(self, check: Check, subject: Subject, drawn: dict[str, Any]) -> None:
-        """The same for code of ours, many times in a row: what it may change is put back after the last."""
+    def replay_ours(self, check: Check, subject: Subject, drawn: dict[str, Any]) -> None:
+        """The same for code of ours, many times in a row: whoever asks puts back what it may change after the last."""
         exercise = self.course.exercises[check.exercise]
         fixtures: dict[str, Any] = {}
         for name in check.fixtures:
@@ -488,107 +460,14 @@ class Judge:
                 fixtures[name] = self._beside(check, subject)
             else:
                 fixtures[name] = self._garments(check)
-        sink = _Sink()
+        sink = Sink()
         with redirect_stdout(sink), redirect_stderr(sink), time_limit(self._seconds(check)):
-            _begin(self.seed_of(check), slow=check.slow)
+            begin(self.seed_of(check), slow=check.slow)
             check.inner(**fixtures, **copied(drawn))
-
-    def _diagnosis(self, check: Check) -> Diagnosis | None:
-        """The known misunderstanding that explains why a check failed."""
-        failed = self._runs.get(check.name)
-        if self.reference is None or check.slow or check.hidden or not failed or not self.diagnosis_seconds:
-            return None
-
-        found, suspect = None, self._suspects.get(check.exercise)
-        # a damaged bank must not cost a student the verdict; the proofs of the bank find it
-        with suppress(BankError), preserved_state():
-            course, reference, allowance = self.course, self.reference.sources, Allowance(self.diagnosis_seconds)
-            again = partial(self._replayed, check)
-            try:
-                evidence = [*(self._more_runs(check, allowance) if check.drawn else ()), failed]
-                found = diagnose(course, reference, bugs_of(course, check.exercise), evidence, again, allowance)
-                if found and not self._confirmed(check, found.bug, reference, allowance):
-                    found = None
-                self._evidence[check.name] = evidence
-            except OutOfTime:
-                self._evidence[check.name] = [failed]
-                if suspect:
-                    found = diagnose(course, reference, [suspect], [failed], again)
-        if found:
-            self._suspects.setdefault(check.exercise, found.bug)
-        return found
-
-    def _replayed(self, check: Check, subject: Subject, drawn: dict[str, Any]) -> Run:
-        """What a known bug does in a check on inputs that are known."""
-        key = check.name, self.seed, subject.sources, identity(drawn)
-        if key not in self.replays:
-            run = self.replays[key] = Run(drawn)
-            with suppress(Exception, SystemExit, TimeExpired, _StubReached), _recording(run):
-                self._replay(check, subject, drawn)
-        return self.replays[key]
-
-    def _confirmed(self, check: Check, bug: Bug, reference: Sources, allowance: Allowance) -> bool:
-        """Whether most of the other checks that catch a bug agree that it is this one, as far as there is time to ask.
-
-        Most, for there may be a second mistake that only some of them see. Those that failed before are asked first,
-        with time of their own: what the bug does there is known in most cases.
-        """
-        if bug in self._refuted:
-            return False
-        votes: list[bool] = []
-        more = Allowance(self.diagnosis_seconds / 10)
-        others = [other for other in self.checks(check.exercise) if other.name in bug.caught_by and other != check]
-        with suppress(OutOfTime):
-            for other in sorted(others, key=lambda other: other.name not in self._evidence):
-                again, known = partial(self._replayed, other), self._evidence.get(other.name)
-                if known:
-                    votes.append(explains(self.course, reference, bug, known, again, more, roughly=True))
-                elif other.drawn and not is_costly(other):
-                    runs = self._more_runs(other, allowance, CONFIRMING_RUNS)
-                    if runs:
-                        votes.append(explains(self.course, reference, bug, runs, again, allowance, roughly=True))
-        agreed = not votes or 2 * sum(votes) > len(votes)
-        if not agreed:
-            self._refuted.add(bug)
-        return agreed
-
-    def _more_runs(self, check: Check, allowance: Allowance, most: int = EVIDENCE_RUNS) -> list[Run]:
-        """What the code under test does on some fresh inputs, right or wrong: one failure can have many reasons."""
-        runs: list[Run] = []
-        seed, sink = self.seed_of(check), _Sink()
-        with suppress(Exception, SystemExit, TimeExpired, SubjectDied), redirect_stdout(sink), redirect_stderr(sink):
-            fixtures = self.fixtures(check)
-            with self.running(check):
-                for fresh in _evidence_inputs(check, seed + 1)[:most]:
-                    if allowance.used_up:
-                        break
-                    runs.append(Run(fresh.given))
-                    _seed_everything(seed)
-                    self.subject.seed(seed)
-                    with suppress(Exception), _recording(runs[-1]):
-                        check.inner(**fixtures, **copied(fresh.given))
-        # the last one may have been cut short
-        return [run for run in runs if run.finished or run.error]
 
     def progress(self, exercise: str) -> str:
         """The verdict of an exercise so far."""
         return exercise_verdict(v for v in self.verdicts.values() if v.exercise == exercise)
-
-
-# one check is diagnosed again and again where many subjects are judged with one seed
-@lru_cache(64)
-def _evidence_inputs(check: Check, seed: int) -> list[Input]:
-    # the first is the simplest that there is, and many mistakes look the same on small inputs
-    if is_costly(check):
-        simplest, *others = draw(check, seed, COSTLY_EVIDENCE_RUNS + 1)
-    else:
-        simplest, *others = draw(check, seed, 2 * EVIDENCE_RUNS + 1)
-        others = sorted(others, key=_size, reverse=True)[:EVIDENCE_RUNS]
-    return others or [simplest]
-
-
-def _size(drawn: Input) -> int:
-    return sum(tensor.numel() for tensor in tensors_in(drawn.given))
 
 
 def _answered(answer: Callable[[], Any], beside: Callable[..., Any]) -> Callable[..., Any]:
@@ -610,67 +489,11 @@ def _expect_untouched(given: dict[str, Any], before: dict[str, Any]) -> None:
             raise Mismatch(call, value, before[name])
 
 
-class _Running:
-    """Opens what a check runs in, seeds, and closes it again."""
-
-    def __init__(self, seed: int, contexts: Iterable[AbstractContextManager[None]], *, slow: bool) -> None:
-        self.seed, self.contexts, self.slow = seed, contexts, slow
-
-    def __enter__(self) -> None:
-        self.stack = ExitStack()
-        with ExitStack() as stack:
-            for context in self.contexts:
-                stack.enter_context(context)
-            _begin(self.seed, slow=self.slow)
-            self.stack = stack.pop_all()
-
-    def __exit__(self, *error: Any) -> None:
-        self.stack.__exit__(*error)
-
-
-def _begin(seed: int, *, slow: bool) -> None:
-    """Makes ready for a run of a check's body."""
-    _seed_everything(seed)
-    # on the small tensors of a check, handing work to other threads costs more than the work
-    if not slow:
-        torch.set_num_threads(1)
-
-
 def _evidence(error: Mismatch) -> list[tuple[str, str]]:
     """What came back beside what was expected."""
     if error.problem:
         return [("problem", error.problem)]
     return [("came back", show(error.got)), ("expected", show(error.want))]
-
-
-@contextmanager
-def _recording(run: Run) -> Iterator[None]:
-    """Keeps in `run` what the block looks at, and how it ends."""
-    with observing() as run.observations:
-        try:
-            yield
-        except BaseException as error:
-            run.error = type(error).__name__
-            raise
-        run.finished = True
-
-
-def _seed_everything(seed: int) -> None:
-    """Seeds torch's global generators; the CPU's alone where there is no other, which is far quicker."""
-    if torch.cuda.is_available() or torch.backends.mps.is_available():
-        torch.manual_seed(seed)
-    else:
-        torch.default_generator.manual_seed(seed)
-
-
-class _Sink(io.TextIOBase):
-    """Takes what the code under test prints, and keeps none of it."""
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, text: str) -> int:
-        return len(text)
 
 
 def _lines(*pairs: tuple[str, str] | None) -> str:

@@ -106,13 +106,14 @@ def test_a_bug_that_explains_one_check_is_tried_where_there_is_no_time_for_all(c
     path.write_text("def variance(t):\n    return t.var()\n")
     judge = Judge(course, read_sources(course, path), read_sources(course, ROOT / "solutions"), 1)
     example, value = (judge.check_named("u1_statistics", f"variance_{name}") for name in ("example", "value"))
-    too_little = 1e-9
-    judge.diagnosis_seconds = too_little
+    diagnoses, too_little = judge.diagnoses, 1e-9
+    assert diagnoses is not None
+    diagnoses.seconds = too_little
     assert judge.run(value).verdict == WRONG
     assert judge.verdicts.pop(value.name).bug is None
-    judge.diagnosis_seconds = UNHURRIED_SECONDS
+    diagnoses.seconds = UNHURRIED_SECONDS
     assert judge.run(example).bug == "sample variance"
-    judge.diagnosis_seconds = too_little
+    diagnoses.seconds = too_little
     assert judge.run(value).bug == "sample variance"
     judge.close()
 

@@ -24,6 +24,8 @@ import torch
 # after this many interruptions that the code swallowed, it is interrupted between two of its lines; after as many
 # again, only ending the process helps
 PATIENCE = 50
+# how many times a limit is looked at before it is over
+TICKS = 16
 NAMESPACES: tuple[Any, ...] = (
     builtins,
     math,
@@ -60,17 +62,22 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
-    rings = 0
+    rings, spent, tick = 0, 0.0, seconds / TICKS
     lines = _Lines(seconds)
-    began, worked = time.monotonic(), time.process_time()
+    heard, worked = time.monotonic(), time.process_time()
 
     def ring(signum: int, frame: FrameType | None) -> None:
-        nonlocal rings, began, worked
-        # whoever was stopped, with Ctrl-Z say, hears the alarm late and has not worked meanwhile: time begins anew
-        if not rings and time.monotonic() - began > 2 * seconds and time.process_time() - worked < seconds / 2:
-            began, worked = time.monotonic(), time.process_time()
-            signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)
-            return
+        nonlocal rings, spent, heard, worked
+        if not rings:
+            now, work = time.monotonic(), time.process_time()
+            # whoever was stopped, with Ctrl-Z say, hears the clock late and has not worked meanwhile
+            stopped = now - heard > 2 * tick and work - worked < (now - heard) / 2
+            spent += tick if stopped else now - heard
+            heard, worked = now, work
+            # the last tick may come a little early
+            if spent < seconds - tick / 2:
+                return
+            signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
         rings += 1
         if rings > 2 * PATIENCE:
             _give_up(seconds)
@@ -80,7 +87,7 @@ def _alarm(seconds: float) -> Iterator[None]:
             raise TimeExpired(seconds)
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)
+    signal.setitimer(signal.ITIMER_REAL, tick, tick)
     try:
         yield
     finally:

@@ -352,7 +352,8 @@ def test_time_runs_out_also_for_code_that_catches_everything() -> None:
     assert time.monotonic() - started < 5
 
 
-def test_time_in_which_the_process_was_stopped_does_not_count() -> None:
+@pytest.mark.parametrize("stopped", [0.8, 2.0])
+def test_time_in_which_the_process_was_stopped_does_not_count(stopped: float) -> None:
     pid = os.fork()
     if pid == 0:
         reached = 1
@@ -368,7 +369,7 @@ def test_time_in_which_the_process_was_stopped_does_not_count() -> None:
         finally:
             os._exit(3)
     os.waitpid(pid, os.WUNTRACED)
-    time.sleep(2)
+    time.sleep(stopped)
     os.kill(pid, signal.SIGCONT)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2
 

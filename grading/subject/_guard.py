@@ -161,9 +161,9 @@ def _give_up(seconds: float) -> None:
 
 
 @contextmanager
-def preserved_state(*, names: bool = True, chance: bool = True) -> Iterator[None]:
-    """Leaves torch's defaults, folder and environment as they were, its and Python's `names`, and random states."""
-    spaces = [(space, dict(vars(space))) for space in NAMESPACES] if names else []
+def preserved_state(*, chance: bool = True) -> Iterator[None]:
+    """Leaves torch's defaults, its and Python's names, folder and environment as they were; so the states of `chance`."""
+    names = [(space, dict(vars(space))) for space in NAMESPACES]
     generators = (random.getstate(), np.random.get_state(), torch.random.get_rng_state()) if chance else None
     dtype, device, threads = torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads()
     grad, strict = torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled()
@@ -175,7 +175,7 @@ def preserved_state(*, names: bool = True, chance: bool = True) -> Iterator[None
         with warnings.catch_warnings():
             yield
     finally:
-        for space, before in spaces:
+        for space, before in names:
             _restore(space, before)
         if generators:
             random.setstate(generators[0])

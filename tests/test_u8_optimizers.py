@@ -35,8 +35,8 @@ def gradients(params, steps, seed, size=1.0):
     return [list(row) for row in _gradients(tuple(p.shape for p in params), params[0].dtype, steps, seed, size)]
 
 
-# a judge comes by the same numbers twice, when it collects what to ask and when it looks at the answers; what runs beside
-# the code under test is given copies
+# a judge comes by the same numbers twice, when it collects what to ask and when it looks at the answers; the code under
+# test is given copies
 @lru_cache(1000)
 def _gradients(shapes, dtype, steps, seed, size):
     chance, sizes = generator(seed), [math.prod(shape) for shape in shapes]

@@ -162,7 +162,10 @@ def _give_up(seconds: float) -> None:
 
 @contextmanager
 def preserved_state(*, chance: bool = True) -> Iterator[None]:
-    """Leaves torch's defaults, its and Python's names, folder and environment as they were; so the states of `chance`."""
+    """Leaves torch's defaults, its and Python's names, folder and environment as they were, and random states too.
+
+    Without `chance`, random states stay as the block leaves them.
+    """
     names = [(space, dict(vars(space))) for space in NAMESPACES]
     generators = (random.getstate(), np.random.get_state(), torch.random.get_rng_state()) if chance else None
     dtype, device, threads = torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads()

@@ -338,6 +338,9 @@ def decays(beside, optimizer, how, directions, params, steps, seed):
 def takes_by_position(beside, optimizer, values, directions, params, steps, seed):
     """The values after every step when lr, wd and what the optimizer adds are given without their names."""
     lr, wd = values[:2]
+    # a factor of 0 takes the average to a new value that may be far smaller than the old one, and `old + (new - old)`
+    # leaves little of that in float32
+    params = [p.double() for p in params]
     grads, rates = gradients(params, steps, seed), [lr] * steps
     got = beside(_steps, optimizer=optimizer, how=values, params=params, grads=packed(grads), rates=rates)
     call = f"{optimizer}(params, {', '.join(f'{value:g}' for value in values)})"

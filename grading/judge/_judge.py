@@ -258,7 +258,8 @@ class Judge:
 
         def run(given: dict[str, Any], answer: Callable[[], Any] | None = None) -> None:
             seed_everything(seed)
-            self.subject.seed(seed)
+            # the first question has been answered from this seed: what a second draws must differ from what it drew
+            self.subject.seed(seed if answer is None else seed + 1)
             taken = copied(given)
             provided = {**fixtures, "beside": _answered(answer, fixtures["beside"])} if answer else fixtures
             record = self._new_run(check, given)

@@ -301,6 +301,15 @@ def test_one_of_each_gets_the_same_verdicts_on_both_sides(course: Course, sandbo
                 )
 
 
+def test_a_second_call_behind_the_wall_draws_other_random_numbers(course: Course, sandbox: Sandbox) -> None:
+    reference = reference_of(course)
+    [bug] = [bug for bug in load_bugs(course)["kaiming_normal"] if bug.name == "generator ignored"]
+    sources = with_bug(course, reference, bug)
+    for seed in (1, 2):
+        for place in (None, sandbox):
+            assert verdicts(course, sources, "kaiming_normal", seed, place)["kaiming_normal_generator"].verdict == WRONG
+
+
 @pytest.mark.parametrize("how", ["a crash", "a loop", "a name taken away", "a given class left out"])
 def test_a_spoilt_unit_costs_the_next_one_nothing(course: Course, sandbox: Sandbox, tmp_path: Path, how: str) -> None:
     spoil_unit_4(tmp_path, how)

@@ -29,6 +29,12 @@ def importing() -> Iterator[None]:
         _spare_the_compiler()
 
 
+def spare_what_exists() -> None:
+    """Objects that exist now are never looked through again: children that do so would copy the pages they lie in."""
+    gc.collect()
+    gc.freeze()
+
+
 def _spare_the_compiler() -> None:
     """Has torch's optimizers do without torch's compiler, which takes about as long to import as torch does.
 

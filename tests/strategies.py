@@ -13,18 +13,18 @@ FLOATS = (torch.float32, torch.float64)
 LAYOUTS = ("contiguous", "transposed", "strided")
 
 
+# what a strategy is made of is made once: composite strategies ask for it with each example, and making one costs more
+# than drawing from it
 @cache
 def dtypes():
     """float32 and float64."""
     return st.sampled_from(FLOATS)
 
 
-SEEDS = st.integers(0, 2**31 - 1)
-
-
+@cache
 def seeds():
     """Seeds for a torch.Generator."""
-    return SEEDS
+    return st.integers(0, 2**31 - 1)
 
 
 @cache
@@ -61,7 +61,6 @@ def normal(shape, seed, *, dtype=torch.float32, offset=0.0, spread=1.0, layout="
     return entries[..., ::2] if layout == "strided" and shape else entries
 
 
-# composite strategies ask for the same ones for each example, and making one costs more than drawing from it
 @cache
 def tensors(shape=None, *, min_dims=0, max_dims=4, min_side=1, max_side=5, dtype=None, max_offset=4.0, max_spread=3.0):
     """Float tensors; `shape` is a tuple or a strategy, and `dtype` a fixed one, where given."""
@@ -69,7 +68,7 @@ def tensors(shape=None, *, min_dims=0, max_dims=4, min_side=1, max_side=5, dtype
         shape = shapes(min_dims, max_dims, min_side, max_side)
     return _tensors(
         shape if isinstance(shape, st.SearchStrategy) else st.just(shape),
-        SEEDS,
+        seeds(),
         dtypes() if dtype is None else st.just(dtype),
         numbers(-max_offset, max_offset),
         numbers(0.5, max_spread),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import statistics
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from grading.course import Course, load
 from grading.judge import Input, Judge
 from grading.sandbox import RemoteSubject, Sandbox
+from grading.startup import spare_what_exists
 from grading.subject import Sources, read_sources
 
 from ._suites import Row
@@ -39,8 +39,7 @@ def wall_rows(root: Path, runs: int) -> list[Row]:
                 check.name: judge.drawn(check, questions=True) for check in checks if check.drawn and not check.slow
             }
             # as the process does that the judges of a class come from
-            gc.collect()
-            gc.freeze()
+            spare_what_exists()
             many = [_submission(course, reference, unit, CLASS_SEED, sandbox, inputs) for _ in range(runs + 1)][1:]
             rows.append((f"{unit}, all checks, in this process, CPU", here, ""))
             for what, seconds in (("one submission", there), ("one of a class", many)):

@@ -9,7 +9,6 @@ depends on nothing but the submission and its seed. A student's code runs in no 
 from __future__ import annotations
 
 import ctypes
-import gc
 import importlib
 import json
 import math
@@ -23,7 +22,7 @@ from multiprocessing.reduction import recv_handle
 from pathlib import Path
 from typing import Any
 
-from grading.startup import importing
+from grading.startup import importing, spare_what_exists
 
 with importing():
     import torch
@@ -211,9 +210,7 @@ def main() -> None:
         _send(connection, {"cannot": str(error)})
         return
     _send(connection, {"max_points": bench.max_points})
-    # objects that exist now are never collected, so that children do not copy their pages by looking at them
-    gc.collect()
-    gc.freeze()
+    spare_what_exists()
     while True:
         try:
             request = _receive(connection)
@@ -270,8 +267,7 @@ def _prepare(path: Path) -> None:
     if "jupytext" not in sys.modules and (path.suffix == ".ipynb" or any(path.glob("*.ipynb"))):
         importlib.import_module("nbformat")
         importlib.import_module("jupytext.magics")
-        gc.collect()
-        gc.freeze()
+        spare_what_exists()
 
 
 def _child(bench: Bench, connection: Connection, request: dict[str, Any], parent: int) -> None:

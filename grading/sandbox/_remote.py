@@ -270,7 +270,7 @@ class Worker:
         self.forgotten: list[int] = []
         self.seed: int | None = None
         # whether a check has ended, of which the worker is told with the next request
-        self.judged = False
+        self.check_ended = False
         self.questions = count(1)
         self.seconds = START_SECONDS
         self.ended: dict[str, Any] | None = None
@@ -288,8 +288,8 @@ class Worker:
             fields["forget"], self.forgotten = self.forgotten, []
         if self.seed is not None:
             fields["seed"], self.seed = self.seed, None
-        if self.judged:
-            fields["end"], self.judged = True, False
+        if self.check_ended:
+            fields["end"], self.check_ended = True, False
         try:
             question = next(self.questions)
             send(self.connection, {"do": do, "to": question, **fields}, encode.buffers if encode else (), deadline)
@@ -718,7 +718,7 @@ class RemoteSubject(Subject):
         try:
             yield
         finally:
-            worker.judged = True
+            worker.check_ended = True
 
     def seed(self, seed: int) -> None:
         if self._current is not None:

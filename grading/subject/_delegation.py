@@ -762,10 +762,11 @@ def _close_functions(stack: ExitStack, things: list[_Finished], modules: Iterabl
     for owner in (*ADDRESSES, *modules):
         own = vars(owner)
         # thousands of names at the start of every check, few of them what is looked for
-        if not stand_ins.keys().isdisjoint(map(id, own.values())):
-            for name, value in list(own.items()):
-                if id(value) in stand_ins:
-                    _put(stack, owner, name, stand_ins[id(value)])
+        if stand_ins.keys().isdisjoint(map(id, own.values())):
+            continue
+        for name, value in list(own.items()):
+            if id(value) in stand_ins:
+                _put(stack, owner, name, stand_ins[id(value)])
     for thing in things:
         if not thing.name.startswith("torch."):
             continue

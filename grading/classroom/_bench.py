@@ -263,10 +263,12 @@ def _judge(bench: Bench, connection: Connection, folder: Path, parent: int) -> N
 
 
 def _prepare(path: Path) -> None:
-    """Imports what reading a notebook takes, once for all submissions to come: it takes longer than to judge one."""
+    """Loads what reading a notebook takes, once for all submissions to come."""
     if "jupytext" not in sys.modules and (path.suffix == ".ipynb" or any(path.glob("*.ipynb"))):
-        importlib.import_module("nbformat")
+        nbformat = importlib.import_module("nbformat")
         importlib.import_module("jupytext.magics")
+        # compiles the schema that notebooks are validated by
+        nbformat.validate(nbformat.v4.new_notebook())
         spare_what_exists()
 
 

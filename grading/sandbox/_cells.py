@@ -15,11 +15,14 @@ from collections.abc import Callable
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+# what a shell would import when drawing is turned on
+import IPython.core.magics.execution  # noqa: F401
 import matplotlib_inline.backend_inline  # noqa: F401
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from matplotlib import pyplot
+from matplotlib.backends.registry import backend_registry
 from traitlets.config import Config
 
 from grading.subject import Package
@@ -212,6 +215,8 @@ class Cells:
         for source in ("import torch\ntorch.zeros(2)", "def f():\n    raise ValueError('')\nf()", "1 +", "f?"):
             self.shell.run_cell(source)
         self.shell.reset(new_session=True)
+        # turning on drawing inline looks for all backends that are installed
+        backend_registry.resolve_gui_or_backend("inline")  # type: ignore[no-untyped-call]
 
     def operations(self, worker: Worker) -> dict[str, Callable[[dict[str, Any], Decoder], Any]]:
         """What a worker can be asked for besides its own operations."""

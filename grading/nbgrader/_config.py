@@ -61,6 +61,8 @@ AUTOGRADE_PREPROCESSORS = [
 
 FEEDBACK = "grading.nbgrader._feedback"
 FEEDBACK_PREPROCESSORS = [
+    # once more, for a person may have given points since
+    "nbgrader.preprocessors.AssignLatePenalties",
     f"{FEEDBACK}.Parts",
     "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
 ]

@@ -13,7 +13,7 @@ HOUR, DAY = 60 * 60, 24 * 60 * 60
 class LatePolicy(LateSubmissionPlugin):  # type: ignore[misc]
     """Takes nothing within the grace, then a share of a notebook's points for each day begun since the due date.
 
-    nbgrader asks when it autogrades: points that a person gives later lose nothing until it autogrades again.
+    nbgrader asks when it autogrades, and again when it generates feedback: a person may have given points in between.
     """
 
     grace_hours = Float(0.0, help="hours after the due date that cost nothing").tag(config=True)

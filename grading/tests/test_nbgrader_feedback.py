@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,8 @@ def written(notebook: Notebook) -> None:
 
 @pytest.fixture(scope="module")
 def group(tmp_path_factory: pytest.TempPathFactory) -> Class:
-    """A class with feedback, in which one answer was graded by hand and two were handed in through the exchange."""
-    group = Class(tmp_path_factory.mktemp("feedback"), "notebook_seconds = 60")
+    """A class with feedback: a late answer was graded by hand, and two were handed in through the exchange."""
+    group = Class(tmp_path_factory.mktemp("feedback"), "notebook_seconds = 60\n\n[nbgrader.late]\npercent_per_day = 50")
     group.hand_in("ana", written, appended(PLOT, "1 / 0"), answers={"mean": MEAN, "variance": SAMPLE})
     group.hand_in(
         "ben", lambda notebook: notebook["cells"].remove(cell(notebook, "check-mean")), answers={"mean": MEAN}
@@ -66,7 +67,11 @@ def group(tmp_path_factory: pytest.TempPathFactory) -> Class:
     for student in ("ana", "ben"):
         folder = group.root / "submitted" / student / UNIT
         (folder / "submission_secret.txt").write_text(f"secret of {student}")
-    (group.root / "submitted" / "ana" / UNIT / "timestamp.txt").write_text("2026-01-02 03:04:05 UTC")
+    for student, when in (("ana", "2026-01-02 03:04:05 UTC"), ("cleo", "2026-01-03 12:00:00 UTC")):
+        (group.root / "submitted" / student / UNIT / "timestamp.txt").write_text(when)
+    with group.nbgrader.api.gradebook as book:
+        book.find_assignment(UNIT).duedate = datetime(2026, 1, 3)
+        book.db.commit()
     done = group.nbgrade("autograde", UNIT)
     assert done.returncode == 0, done.stderr
     with group.nbgrader.api.gradebook as book:
@@ -146,13 +151,12 @@ def test_what_was_mended_is_said(group: Class) -> None:
     assert parts(page(group, "ben"))["mean"] == ("passed", "1 / 1")
 
 
-def test_a_late_penalty_is_said(group: Class) -> None:
+def test_late_points_by_hand_lose_their_share_too(group: Class) -> None:
     with group.nbgrader.api.gradebook as book:
-        book.find_submission_notebook(UNIT, UNIT, "ben").late_submission_penalty = 0.25
-        book.db.commit()
-    assert group.nbgrader.api.generate_feedback(UNIT, "ben")["success"]
-    assert "0.25 points are taken off" in page(group, "ben").text
-    assert "0.75 of " in page(group, "ben").text
+        assert book.find_submission_notebook(UNIT, UNIT, "cleo").late_submission_penalty == 0.75
+    assert "0.75 points are taken off" in page(group, "cleo").text
+    assert "0.75 of " in page(group, "cleo").text
+    assert "taken off" not in page(group, "ana").text
 
 
 def test_the_formgraders_button_gives_the_same_page(group: Class) -> None:

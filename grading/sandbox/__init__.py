@@ -3,7 +3,8 @@
 from ._confine import explain, missing, probe
 from ._notebook import CellSandbox, run_cells
 from ._outer import outer_wall
-from ._remote import RemoteSubject, Sandbox, SandboxError
+from ._processes import Sandbox, SandboxError
+from ._remote import RemoteSubject
 
 __all__ = [
     "CellSandbox",

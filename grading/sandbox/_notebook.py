@@ -12,7 +12,7 @@ from typing import Any
 from grading.course import CellLimits
 from grading.subject import Composition, SubjectDied, TimeExpired
 
-from ._remote import REPLY_BYTES, Sandbox, SandboxError, Worker
+from ._processes import REPLY_BYTES, Sandbox, SandboxError, Worker
 from ._wire import WireError
 
 TEXT, PICTURE = "text/plain", "image/png"

@@ -2,12 +2,13 @@
 
 from ._cells import finished
 from ._compose import Composition
-from ._delegation import Delegated, review, unavailable
 from ._guard import TimeExpired, preserved_state, time_limit
 from ._local import KitFailure, Opening, Question, Subject, SubjectDied, SubjectError
 from ._package import Gone, ModuleCode, Opened, Package, Parameter
+from ._review import review
 from ._sources import Broken, ImplError, Source, Sources, definitions, read_source, read_sources, source_of_cells
 from ._tensors import copied, same_tensor, tensors_in
+from ._unavailable import Delegated, unavailable
 
 __all__ = [
     "Broken",

@@ -451,7 +451,7 @@ def test_wrong_arguments_get_one_sentence(
 def test_without_a_wall_nothing_is_graded(
     checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("grading.sandbox._remote.platform_problem", lambda: "no wall here")
+    monkeypatch.setattr("grading.sandbox._processes.platform_problem", lambda: "no wall here")
     monkeypatch.setattr("sys.platform", "darwin")
     assert goodinit(checkout, "grade", "tests", "--out", "o") == 2
     assert capsys.readouterr().err == "goodinit: no wall here\n"

@@ -410,7 +410,7 @@ def test_bubblewrap_leaves_the_template_all_that_it_loads() -> None:
 def test_a_template_that_does_not_start_is_one_sentence(
     course: Course, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("grading.sandbox._remote.outer_wall", lambda: ("sh", "-c", "echo lost >&2; exit 3", "--"))
+    monkeypatch.setattr("grading.sandbox._processes.outer_wall", lambda: ("sh", "-c", "echo lost >&2; exit 3", "--"))
     with Sandbox(course) as found, pytest.raises(SandboxError, match="did not start: lost"):
         found.fork()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from types import CodeType
 
@@ -89,6 +90,7 @@ class Composition:
         whole = self.whole(unit)
         if source is None:
             return self._spared(whole) if self.sparing else whole.tree, whole
+        whole = _lendable(whole, source.tree)
         exercises = [self.course.exercises[name] for name in self.lent if self.course.exercises[name].unit == unit]
         return self._completed(substitute(source, whole, exercises), whole), source
 
@@ -99,7 +101,8 @@ class Composition:
         exercises = [self.course.exercises[name] for name in self.lent]
         for unit in self.reference.units:
             here = [piece for piece in exercises if piece.unit == unit and loose.defines(piece)]
-            tree = substitute(Source(loose.name, loose.path, loose.shown_path, tree), self.whole(unit), here)
+            whole = _lendable(self.whole(unit), loose.tree)
+            tree = substitute(Source(loose.name, loose.path, loose.shown_path, tree), whole, here)
         own = frozenset([*loose.definitions, self.exercise.symbol])
         return ModuleCode(_compiled(tree, str(loose.path)), str(loose.path), self.exercise.unit, own)
 
@@ -150,8 +153,7 @@ def _compiled(tree: ast.Module, path: str) -> tuple[CodeType, ...]:
 def _compiled_by_statement(tree: ast.Module, path: str) -> tuple[CodeType, ...]:
     """For the reference, whose trees with and without a bug have most statements in common."""
     # each piece is compiled by itself, but the import from __future__ is for all of them
-    future = any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in tree.body)
-    flags = annotations.compiler_flag if future else 0
+    flags = annotations.compiler_flag if _postpones(tree) else 0
     return tuple(_compiled_statement(statement, path, flags) for statement in tree.body)
 
 
@@ -171,8 +173,33 @@ def _empty(node: ast.stmt, exercise: str) -> None:
             _empty(inner, exercise)
 
 
+def _postpones(tree: ast.Module) -> bool:
+    """Whether a module never evaluates its annotations, by its import from __future__."""
+    return any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in tree.body)
+
+
+def _lendable(whole: Source, borrower: ast.Module) -> Source:
+    """The reference's file of a unit as one can take from it that, unlike that file, may evaluate its annotations."""
+    if _postpones(borrower) or not _postpones(whole.tree):
+        return whole
+    tree = _quoted(whole.tree)
+    return replace(whole, tree=tree, definitions=definitions(tree))
+
+
+@lru_cache(64)
+def _quoted(tree: ast.Module) -> ast.Module:
+    """A copy whose annotations are texts, which is what the import from __future__ makes of them."""
+    tree = copy.deepcopy(tree)
+    for node in ast.walk(tree):
+        for name in ("annotation", "returns"):
+            annotation = getattr(node, name, None)
+            if annotation is not None:
+                setattr(node, name, ast.copy_location(ast.Constant(ast.unparse(annotation)), annotation))
+    return tree
+
+
 def substitute(source: Source, reference: Source, exercises: list[Exercise]) -> ast.Module:
-    """A copy of `source` in which the names of `exercises` are defined as in `reference`.
+    """A copy of `source` in which the names of `exercises` that it defines are defined as in `reference`.
 
     What the reference imports, and `source` has no name for, comes along: a student may have deleted it.
     """
@@ -186,10 +213,8 @@ def substitute(source: Source, reference: Source, exercises: list[Exercise]) -> 
             owner = here.get(exercise.symbol)
             if "." in name and isinstance(owner, ast.ClassDef):
                 _put(owner.body, here.get(name), reference.definitions[name], end=True)
-            elif exercise.symbol in here:
-                _put(tree.body, here[exercise.symbol], reference.definitions[exercise.symbol], end=False)
-            else:
-                _put(tree.body, None, reference.definitions[exercise.symbol], end=False)
+            elif owner is not None:
+                _put(tree.body, owner, reference.definitions[exercise.symbol], end=False)
     return tree
 
 

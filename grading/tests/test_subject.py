@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import copy
 import json
 import os
 import random
@@ -170,6 +172,38 @@ def test_a_loose_file_is_not_given_what_it_is_to_write(judge_text: Judging) -> N
     found = judge_text(text, "variance")
     assert {verdict.verdict for verdict in found.values()} == {"wrong"}
     assert "NameError: name 'variance' is not defined" in found["variance_value"].message
+
+
+@pytest.mark.parametrize("file", ["{unit}.py", "answers.py"])
+def test_a_file_of_one_exercise_alone_is_enough(course: Course, tmp_path: Path, file: str) -> None:
+    """With nothing of what was given beside it, and without the import that keeps annotations from being evaluated."""
+    reference = read_sources(course, ROOT / "solutions")
+    for exercise in course.exercises.values():
+        whole = reference.whole(exercise.unit)
+        imports = [node for node in whole.tree.body if isinstance(node, ast.Import | ast.ImportFrom)][1:]
+        alone = _Unannotated().visit(copy.deepcopy(whole.definitions[exercise.symbol]))
+        path = tmp_path / exercise.id / file.format(unit=exercise.unit)
+        path.parent.mkdir()
+        path.write_text(ast.unparse(ast.fix_missing_locations(ast.Module([*imports, alone], []))), encoding="utf-8")
+        found = Subject(course, read_sources(course, path), reference)
+        assert callable(found.exercise(exercise)), exercise.id
+        found.close()
+
+
+class _Unannotated(ast.NodeTransformer):
+    """Takes away what only a future import makes harmless."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        node.returns = None
+        self.generic_visit(node)
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
+        return ast.Assign([node.target], node.value) if node.value else ast.Pass()
 
 
 @pytest.mark.parametrize("package", ["exercises.", "solutions.", ".", ""])

@@ -15,7 +15,8 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from itertools import count
@@ -74,6 +75,21 @@ class SandboxError(KitFailure):
 
 class StudentError(Exception):
     """An exception of a kind that does not cross the wall."""
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Time that runs out in the block, and Ctrl-C, wait until it is over.
+
+    An answer of the template's that nobody has waited for would be taken for the answer to the next request, and that
+    one may be about another submission. A worker with much memory takes its time to end.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGALRM, signal.SIGINT))
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Sandbox:
@@ -147,8 +163,10 @@ class Sandbox:
         """What the template answers; where it has died, what a new one answers, once."""
         for attempt in (1, 2):
             try:
-                return request(self._started())
-            except (OSError, ValueError) as error:
+                control = self._started()
+                with _undisturbed():
+                    return request(control)
+            except (OSError, ValueError, LookupError) as error:
                 self.close()
                 if attempt == 2:
                     raise SandboxError(f"the process that workers are forked from does not answer ({error})") from None
@@ -206,8 +224,9 @@ class Sandbox:
         if control is None:
             return {}
         try:
-            control.send(json.dumps({"do": "reap", "pid": pid}).encode())
-            report: dict[str, Any] = json.loads(control.recv(REPLY_BYTES))
+            with _undisturbed():
+                control.send(json.dumps({"do": "reap", "pid": pid}).encode())
+                report: dict[str, Any] = json.loads(control.recv(REPLY_BYTES))
             return report
         except (OSError, ValueError):
             self.close()
@@ -368,14 +387,14 @@ class Worker:
 
     def kill(self) -> dict[str, Any]:
         """Ends the process at once, whatever it is doing; says how it ended and what it used."""
-        if self.ended is None:
-            # first, so that an interruption from here on does not leave a worker that seems to live
-            self.ended = {}
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-            self.ended = self.sandbox.reap(self.pid)
-            os.close(self.pidfd)
-            self.connection.close()
+        with _undisturbed():
+            if self.ended is None:
+                self.ended = {}
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+                self.ended = self.sandbox.reap(self.pid)
+                os.close(self.pidfd)
+                self.connection.close()
         return self.ended
 
     # -- operations on objects

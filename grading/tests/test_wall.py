@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -405,6 +407,27 @@ def test_bubblewrap_leaves_the_template_all_that_it_loads() -> None:
     loaded = [name.split(".")[1] for name in done.stdout.split() if name.startswith("grading.")]
     assert {"sandbox", "startup", "subject"} <= set(loaded) <= {room.removesuffix(".py") for room in ROOMS}
     assert not {"bugs", "judge", "kit", "tests"} & {room.removesuffix(".py") for room in ROOMS}
+
+
+def test_time_that_runs_out_leaves_no_answer_for_the_next_request(course: Course) -> None:
+    def ring(number: int, frame: object) -> None:
+        raise TimeExpired(0.0)
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        with Sandbox(course) as found:
+            found.fork().kill()
+            for _ in range(30):
+                with suppress(TimeExpired):
+                    signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0001, 0.02))
+                    found.fork().kill()
+                    # if it has not rung yet
+                    time.sleep(0.03)
+                report = found.fork().kill()
+                assert os.WTERMSIG(report["status"]) == signal.SIGKILL
+                assert report["seconds"] > 0
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_template_that_does_not_start_is_one_sentence(

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -84,12 +85,22 @@ def _undisturbed() -> Iterator[None]:
     An answer of the template's that nobody has waited for would be taken for the answer to the next request, and that
     one may be about another submission. A worker with much memory takes its time to end.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    if threading.current_thread() is not threading.main_thread():
+        # only the main thread is interrupted
+        yield
+        return
+    # their handlers, for blocking them in this thread does not keep other threads from taking them in
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM)}
+    missed: list[int] = []
     try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGALRM, signal.SIGINT))
+        for number in before:
+            signal.signal(number, lambda which, frame: missed.append(which))
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for which in missed:
+        signal.raise_signal(which)
 
 
 class Sandbox:

@@ -192,10 +192,7 @@ def _reviewed(course: Course, sources: Sources, exercises: list[Exercise]) -> di
     for exercise in exercises:
         source = sources.of(exercise)
         if isinstance(source, Source) and source.defines(exercise):
-            try:
-                sentences = review(course, exercise, source)
-            except (RecursionError, MemoryError) as error:
-                sentences = [f"the source is too intricate to be read ({type(error).__name__})"]
+            sentences = review(course, exercise, source)
             if sentences:
                 found[exercise.id] = [clean(sentence) for sentence in sentences]
     return found

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 import builtins
+import itertools
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from enum import Enum
@@ -17,7 +19,17 @@ from grading.course import Course, Exercise
 from ._sources import Source
 
 # what calls something whose name cannot be read in the source
-HIDING = ("builtins.eval", "builtins.exec", "builtins.compile", "builtins.__import__", "importlib", "runpy")
+HIDING = (
+    *("builtins.eval", "builtins.exec", "builtins.compile", "builtins.__import__", "importlib", "runpy", "timeit"),
+    *("pickle", "marshal", "pkgutil", "pydoc", "ctypes", "gc.get_objects", "gc.get_referrers", "gc.get_referents"),
+    *("inspect.currentframe", "inspect.stack", "sys._getframe"),
+)
+# what leads from any object to all others
+TABLES = {"__mro__", "__bases__", "__subclasses__", "__globals__", "__defaults__", "__kwdefaults__", "__closure__"}
+# of this kit, a notebook takes its checks and the course's data
+OURS, FOR_STUDENTS = "grading", ("grading.notebook", "grading.data")
+# the functions behind the classes of torch.optim
+STEPS = re.compile(r"_(?:single_tensor|multi_tensor|fused)_(\w+)")
 # doors below the public functions of PyTorch
 KERNELS = ("torch.ops", "torch._C", "torch._VF", "torch._refs", "torch._prims", "torch._decomp")
 COMPILERS = ("torch.jit.CompilationUnit", "torch.utils.cpp_extension", "torch.library")
@@ -28,6 +40,9 @@ PLAIN_RESULTS = {"item", "tolist", "size", "dim", "numel", "stride", "is_floatin
 PLAIN_MODULES = ("math", "collections", "itertools", "functools", "statistics", "string", "re", "random")
 DEEPEST = 50
 LONGEST = 60
+# meanings of one name, and sentences on one exercise: with more of them nobody reads on
+MOST_MEANINGS, MOST_SENTENCES = 300, 20
+INTRICATE = "the source is too intricate to be read"
 
 
 class _Kind(Enum):
@@ -142,6 +157,10 @@ class _Scope:
             self._assign(node, target.value, None, certain)
 
 
+class _TooIntricateError(Exception):
+    """A source that takes longer to be read than anybody would write it."""
+
+
 def review(course: Course, exercise: Exercise, source: Source) -> list[str]:
     """A sentence for every place where `exercise` seems to leave its work to a finished thing of its `delegation`.
 
@@ -150,8 +169,13 @@ def review(course: Course, exercise: Exercise, source: Source) -> list[str]:
     """
     if not exercise.delegation:
         return []
-    entries = _Review(course, exercise, source).entries()
-    return [f"{_place(source, line)}: {sentence}" for line, sentence in entries]
+    try:
+        entries = _Review(course, exercise, source).entries()
+    except (RecursionError, MemoryError, _TooIntricateError):
+        return [INTRICATE]
+    found = [f"{_place(source, line)}: {sentence}" for line, sentence in entries[:MOST_SENTENCES]]
+    more = len(entries) - len(found)
+    return [*found, f"and {more} more like these"] if more else found
 
 
 def _place(source: Source, line: int) -> str:
@@ -189,6 +213,7 @@ class _Review:
         for binding in self._current(symbol, None):
             if isinstance(binding.known, _Path) and self._verdict(binding.known.dotted):
                 self._note(binding.node, f"`{symbol}` is `{binding.known.dotted}`, the finished thing itself")
+        self._note_tampering()
         self._follow(symbol, None)
         while self.todo:
             self._visit(*self.todo.pop())
@@ -198,11 +223,23 @@ class _Review:
                 self.found[line, sentence] = None
         return sorted(self.found)
 
+    def _note_tampering(self) -> None:
+        """Notes what the file does, wherever it does it, that no exercise needs."""
+        for binding in self.module.names.get("__name__", ()):
+            self._note(binding.node, "`__name__` is changed: what reads like an experiment runs")
+        for bindings in self.module.names.values():
+            for binding in bindings:
+                path = binding.known.dotted if isinstance(binding.known, _Path) else ""
+                if path.partition(".")[0] == OURS and not path.startswith(FOR_STUDENTS):
+                    self._note(binding.node, f"`{path}` belongs to what judges it")
+
     # -- the walk
 
     def _current(self, name: str, before: int | None) -> list[_Binding]:
         """What a name of the module may mean: the last certain binding and all after it; before a line, where given."""
         bindings = self.module.names.get(name, [])
+        if len(bindings) > MOST_MEANINGS:
+            raise _TooIntricateError
         if before is not None:
             bindings = [b for b in bindings if getattr(b.node, "lineno", 0) < before] or bindings
         certain = [index for index, binding in enumerate(bindings) if binding.certain]
@@ -260,6 +297,13 @@ class _Review:
         self.todo += [(keyword.value, scope) for keyword in node.keywords]
         inside = self._scope_of_class(node, scope)
         self.own_methods.update(inside.names)
+        for binding in itertools.chain(*inside.names.values()):
+            if (
+                binding.imported
+                and isinstance(binding.known, _Path)
+                and (verdict := self._verdict(binding.known.dotted))
+            ):
+                self._note(binding.node, f"`{binding.known.dotted}` {verdict}")
         for statement in node.body:
             name = f"{node.name}.{getattr(statement, 'name', '')}"
             if not (scope is self.module and name in self.others):
@@ -277,6 +321,8 @@ class _Review:
     def _visit_attribute(self, node: ast.Attribute, scope: _Scope) -> None:
         if self._accuse(node, self._resolve(node, scope)) and _is_chain(node):
             return
+        if node.attr in TABLES:
+            self._note(node, f"`{_text(node)}` hides what is called")
         receiver = self._resolve(node.value, scope)
         if node.attr in self.methods and isinstance(node.ctx, ast.Load) and receiver == _TENSOR:
             self._note(node, f"`{_text(node)}` does the work of this exercise")
@@ -329,6 +375,11 @@ class _Review:
         ends = set(words[2:]) if path.startswith("torch.ops.") else {words[-1]}
         if len(words) > 1 and any(words[0] == name[0] and name[-1] in ends for name in self.finished):
             return "does the work of this exercise"
+        step = STEPS.fullmatch(words[-1])
+        if step and any(words[0] == name[0] and name[-1].lower() == step[1] for name in self.finished):
+            return "does the work of this exercise"
+        if path.endswith(".__dict__") and any(words[0] == name[0] for name in self.finished):
+            return "hides what is called"
         if any(path == hiding or path.startswith(hiding + ".") for hiding in HIDING):
             return "hides what is called"
         if any(path == door or path.startswith(door + ".") for door in (*KERNELS, *COMPILERS)):

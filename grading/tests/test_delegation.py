@@ -347,6 +347,31 @@ DISGUISES = {
         "clip_grad_norm",
         "from torch.nn import utils as u\ndef clip_grad_norm(params, top):\n    return u.clip_grad_norm_(params)\n",
     ),
+    "the optimizer's own step": (
+        "adam",
+        "from torch.optim.adam import _single_tensor_adam as step\nclass SGD:\n    pass\nclass Adam(SGD):\n"
+        "    def step(self):\n        step(self.params)\n",
+    ),
+    "a table of all classes": ("variance", VARIANCE.format("getattr(type(t).__mro__[1], 'v' + 'ar')(t)")),
+    "everything that torch has": (
+        "variance",
+        "KEPT = [v for k, v in vars(torch).items() if k == 'var']\n" + VARIANCE.format("KEPT[0](t)"),
+    ),
+    "an import in a class": (
+        "variance",
+        "class Box:\n    from torch import var as kept\n" + VARIANCE.format("Box.kept(t)"),
+    ),
+    "what looks like an experiment": (
+        "variance",
+        "__name__ = '__main__'\nif __name__ == '__main__':\n    KEPT = [torch.var]\n" + VARIANCE.format("KEPT[0](t)"),
+    ),
+    "another's locker": (
+        "variance",
+        "def mean_absolute_deviation(t, kept=[torch.var]):\n    pass\n"
+        + VARIANCE.format("mean_absolute_deviation.__defaults__[0][0](t)"),
+    ),
+    "a pickle": ("variance", "import pickle\n" + VARIANCE.format("pickle.loads(b'ctorch\\nvar\\n.')(t)")),
+    "the kit itself": ("variance", "import grading.subject\n" + VARIANCE.format("t.sum()")),
     "another norm's kernel": (
         "instance_norm",
         "class InstanceNorm:\n    def forward(self, x):\n        return torch.native_batch_norm(x)\n",
@@ -392,12 +417,14 @@ def test_a_notebook_is_read_by_cell(course: Course, reviewed: Any) -> None:
         "def variance(t):\n" + "".join(f"    a{i + 1} = a{i} + a{i}\n" for i in range(300)) + "    return a300.var()\n",
         "a = b\nb = a\n" + VARIANCE.format("a.mean(b)"),
         "class A(A):\n    pass\n" + VARIANCE.format("A.x(t)"),
+        "x = 0\nif x:\n" + "    x = x\n" * 6000 + VARIANCE.format("x and t.sum()"),
+        "def variance(t):\n    if 0:\n" + "        torch.var\n" * 6000,
     ],
-    ids=["wide", "long", "spelled", "doubling", "circular", "own base"],
+    ids=["wide", "long", "spelled", "doubling", "circular", "own base", "ambiguous", "repeated"],
 )
 def test_a_tangled_source_is_read_quickly(course: Course, tmp_path: Path, text: str) -> None:
     source = Source("handed_in", tmp_path, "handed_in.py", ast.parse(text))
-    assert len(review(course, course.exercises["variance"], source)) <= 1
+    assert len(review(course, course.exercises["variance"], source)) <= 21
 
 
 # -- unavailable

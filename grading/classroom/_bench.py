@@ -13,6 +13,7 @@ import importlib
 import json
 import math
 import os
+import resource
 import signal
 import sys
 import time
@@ -274,6 +275,7 @@ def _child(bench: Bench, connection: Connection, request: dict[str, Any], parent
     status = 1
     try:
         _end_with(parent)
+        _bound(bench.course.limits.data_mb)
         try:
             answer = bench.judge(Path(request["path"]), request["seed"], connection)
         except Exception as error:
@@ -284,6 +286,17 @@ def _child(bench: Bench, connection: Connection, request: dict[str, Any], parent
         status = 0
     finally:
         os._exit(status)
+
+
+def _bound(megabytes: int) -> None:
+    """Bounds the memory that this process may take from now on.
+
+    A hundred million numbers are a frame of bearable size, and far more than memory holds where a check takes them
+    apart one by one.
+    """
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5])
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (pages * resource.getpagesize() + megabytes * 2**20, most))
 
 
 def _how(status: int) -> str:

@@ -51,6 +51,8 @@ from ._inputs import Input, draw, first_question, simplify
 
 # after so many checks of an exercise that met their time limit, its others would most likely meet it too
 EXPIRED_CHECKS = 2
+# what a verdict says at most: most of it is written by the code under test, and read in pages of a whole class
+MESSAGE_CHARACTERS, DETAILS_CHARACTERS = 2_000, 10_000
 UNSTEADY = "the same input passed: does something of an earlier call, or a random number, get into the result?"
 
 
@@ -315,11 +317,11 @@ class Judge:
             exercise=check.exercise,
             check=check.name,
             verdict=verdict,
-            message=clean(message),
+            message=_readable(message, MESSAGE_CHARACTERS),
             bug=bug,
             points=check.share if verdict == PASSED else 0.0,
             max_points=check.share,
-            details=clean(details),
+            details=_readable(details, DETAILS_CHARACTERS),
             borrowed=self.subject.borrowed(exercise, self._passed_prerequisites(exercise)),
             seed=self.seed,
             hidden=check.hidden,
@@ -402,7 +404,7 @@ class Judge:
             return WRONG, f"{check.sentence} The code {error}.", _lines(given, ("stopped", str(error)), replay), None
         if isinstance(error, RuntimeError) and getattr(error, "kind", type(error).__name__) == Delegated.__name__:
             return DELEGATED, str(error), _lines(given, ("called", self.subject.explain(error)), replay), None
-        if isinstance(error, HypothesisException) or self._reference_fails_too(check):
+        if isinstance(error, HypothesisException) or self._reference_fails_too(check, error):
             what = f"this check of the kit failed by itself ({type(error).__name__}: {error})"
             return KIT_ERROR, what, _lines(given, ("please", "report it; your code is not at fault"), replay), None
         if isinstance(error, Mismatch):
@@ -432,11 +434,12 @@ class Judge:
     def _replay_line(self, check: Check) -> tuple[str, str]:
         return "replay", f"pytest --seed {self.seed} -k {check.name}"
 
-    def _reference_fails_too(self, check: Check) -> bool:
+    def _reference_fails_too(self, check: Check, error: BaseException) -> bool:
         """Whether the reference fails on the very inputs on which the student's code failed: then it is our fault."""
         run = self._runs.get(check.name)
         if check.drawn and (not run or run.finished):
-            return True  # the inputs could not even be drawn
+            # the inputs could not even be drawn, unless the student's code reaches for what runs it
+            return not self.subject.student_frames(error)
         if self.reference is None or check.slow:
             return False
         try:
@@ -479,6 +482,11 @@ def _answered(answer: Callable[[], Any], beside: Callable[..., Any]) -> Callable
         return answers.pop()() if answers else beside(scenario, **values)
 
     return again
+
+
+def _readable(text: str, characters: int) -> str:
+    text = clean(text)
+    return text if len(text) <= characters else f"{text[:characters]} ..."
 
 
 def _expect_untouched(given: dict[str, Any], before: dict[str, Any]) -> None:

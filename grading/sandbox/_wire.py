@@ -22,6 +22,8 @@ MAX_HEADER = 4 * MEGABYTE
 SMALL = 1 << 16
 MAX_DEPTH = 64
 MAX_DIMENSIONS = 32
+# entries that an empty tensor would have if no side were 0
+MAX_EMPTY = 100_000
 # how much more room than its buffers the values of a frame may take, where entries lie apart from each other
 MAX_GROWTH, SPARE = 4, 64 * MEGABYTE
 # beyond this JSON's numbers are no longer exact for every reader
@@ -291,6 +293,9 @@ class Decoder:
         block = self._block(value)
         if math.prod(shape) * dtype.itemsize != len(block):
             raise WireError("a tensor's size and shape disagree")
+        if not block and math.prod(side or 1 for side in shape) > MAX_EMPTY:
+            # taken apart, it would become as many tensors
+            raise WireError("an empty tensor has too long sides")
         # a copy: the numbers outlive the frame, and stand where their type wants them to
         tensor = torch.frombuffer(bytearray(block), dtype=dtype) if block else torch.empty(0, dtype=dtype)
         if dtype == torch.bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 # cell magics that run the rest of the cell as Python, in the notebook's own names
 TRANSPARENT = ("%%time", "%%capture", "%%prun")
 DEFINITION = re.compile(r"^(?:async +)?(?:def|class) +(\w+)", re.M)
+MAX_LINE = 120
 COMPREHENSIONS = ("listcomp", "setcomp", "dictcomp", "genexpr")
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
@@ -153,10 +154,16 @@ def _parsed(lines: list[str]) -> list[Part] | tuple[int, str]:
         compile(text, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
         return [Part(statement) for statement in ast.parse(text).body]
     except SyntaxError as error:
-        line = (error.text or "").strip()
-        return error.lineno or 1, f"{type(error).__name__}: {error.msg}" + (f", in `{line}`" if line else "")
+        return error.lineno or 1, what_is_wrong(error)
     except (ValueError, RecursionError, MemoryError) as error:
-        return 1, f"the cell is no readable Python: {error or type(error).__name__}"
+        return 1, f"the cell is no readable Python: {str(error) or type(error).__name__}"
+
+
+def what_is_wrong(error: SyntaxError) -> str:
+    """The error and the line that it is in, as far as anybody would read that."""
+    line = (error.text or "").strip()
+    line = line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]} ..."
+    return f"{type(error).__name__}: {error.msg}" + (f", in `{line}`" if line else "")
 
 
 def _reads(table: symtable.SymbolTable) -> tuple[set[str], set[str]]:

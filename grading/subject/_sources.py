@@ -12,9 +12,11 @@ from pathlib import Path
 
 from grading.course import Course, Exercise, Unit
 
-from ._cells import Cells, joined
+from ._cells import Cells, joined, what_is_wrong
 
-MAX_BYTES = 4_000_000
+# of a file, pictures and outputs included, and of what there is to be read as Python
+MAX_BYTES, MAX_CODE = 4_000_000, 500_000
+TOO_MUCH = f"it has more than {MAX_CODE // 1000} kB of code"
 
 
 class ImplError(Exception):
@@ -148,6 +150,8 @@ def _read(path: Path, name: str, course: Course) -> Source | Broken:
         if path.suffix == ".ipynb":
             return source_of_cells(course, name, path, _code_cells(path), shown=shown)
         text = path.read_text(encoding="utf-8-sig")
+        if len(text) > MAX_CODE:
+            raise ValueError(TOO_MUCH)
     except (OSError, UnicodeDecodeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error) or type(error).__name__
         return Broken(f"the file cannot be read: {reason}", shown)
@@ -156,11 +160,9 @@ def _read(path: Path, name: str, course: Course) -> Source | Broken:
         compile(text, str(path), "exec", dont_inherit=True)
         return source.parsed(text)
     except SyntaxError as error:
-        place = source.where(error.lineno or 1)
-        line = (error.text or "").strip()
-        return Broken(f"SyntaxError: {error.msg}" + (f", in `{line}`" if line else ""), place)
+        return Broken(what_is_wrong(error), source.where(error.lineno or 1))
     except (ValueError, RecursionError, MemoryError) as error:
-        return Broken(f"the file is no readable Python: {error or type(error).__name__}", shown)
+        return Broken(f"the file is no readable Python: {str(error) or type(error).__name__}", shown)
 
 
 def source_of_cells(
@@ -186,9 +188,14 @@ def _code_cells(path: Path) -> list[str]:
 
     try:
         notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-        return [str(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
-    except (AttributeError, KeyError, TypeError, nbformat.ValidationError):
+        cells = [str(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
+    except nbformat.reader.NotJSONError:
+        raise ValueError("it is no notebook, or a part of one") from None
+    except (AttributeError, KeyError, TypeError, RecursionError, MemoryError, nbformat.ValidationError):
         raise ValueError("it is no notebook") from None
+    if sum(map(len, cells)) > MAX_CODE:
+        raise ValueError(TOO_MUCH)
+    return cells
 
 
 def _shown(path: Path, root: Path) -> str:

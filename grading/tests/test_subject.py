@@ -74,11 +74,14 @@ def test_another_kind_of_file_is_refused(course: Course, tmp_path: Path) -> None
     ("content", "problem"),
     [
         (b"def variance(t:\n", "SyntaxError"),
-        (b"def variance(t):\nreturn t\n", "SyntaxError"),
+        (b"def variance(t):\nreturn t\n", "IndentationError"),
         (b"return 3\n", "SyntaxError"),
         (b"\xff\xfe\x00", "cannot be read"),
         (b"x = 1\x00", ""),
         (b"(" * 5000, ""),
+        (b"x = '" + b"a" * 100_000, "unterminated string literal"),
+        (b"x = 1\n" * 100_000, "more than 500 kB of code"),
+        (b"x = " + b"a " * 100_000, ""),
     ],
 )
 def test_a_file_that_is_no_python_is_broken_and_not_an_error(
@@ -89,7 +92,7 @@ def test_a_file_that_is_no_python_is_broken_and_not_an_error(
     source = read_source(course, path)
     assert isinstance(source, Broken)
     assert problem in source.problem
-    assert "\n" not in source.problem
+    assert "\n" not in source.problem and len(source.problem) < 300 and source.problem[-1] not in ": "
 
 
 def test_imported_names_are_not_definitions(course: Course, tmp_path: Path) -> None:
@@ -112,9 +115,18 @@ def test_a_notebook_is_read_without_its_magics(course: Course, tmp_path: Path) -
     assert one.locate(course.exercises["mean"]).endswith("u1_statistics.ipynb, cell 2, line 1")
 
 
-def test_a_damaged_notebook_is_broken(course: Course, tmp_path: Path) -> None:
-    (tmp_path / "u1_statistics.ipynb").write_text('{"cells": [')
-    assert isinstance(read_source(course, tmp_path / "u1_statistics.ipynb"), Broken)
+@pytest.mark.parametrize("text", ['{"cells": [', '{"cells": ' + "[" * 100_000, ""])
+def test_a_damaged_notebook_is_broken(course: Course, tmp_path: Path, text: str) -> None:
+    (tmp_path / "u1_statistics.ipynb").write_text(text)
+    source = read_source(course, tmp_path / "u1_statistics.ipynb")
+    assert isinstance(source, Broken)
+    assert "it is no notebook" in source.problem
+
+
+def test_a_notebook_of_too_much_code_is_broken(course: Course, tmp_path: Path) -> None:
+    source = read_source(course, notebook(tmp_path / "u1_statistics.ipynb", *["x = 1\n" * 10_000] * 10))
+    assert isinstance(source, Broken)
+    assert "more than 500 kB of code" in source.problem
 
 
 # -- putting an exercise among pieces that work

@@ -323,6 +323,37 @@ def test_a_spoilt_unit_costs_the_next_one_nothing(course: Course, sandbox: Sandb
     assert {verdict.verdict for verdict in verdicts} == {PASSED}
 
 
+TAMPERING = """
+import gc
+import grading.sandbox._worker as w
+for one in gc.get_objects():
+    if type(one) is w.Worker:
+        one.operations["begin"] = lambda message, read: [][0]
+def mean(t):
+    return "x" * 1_000_000
+"""
+
+
+def test_a_fault_of_the_kit_cannot_be_forged(course: Course, sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "u1_statistics.py").write_text(TAMPERING, encoding="utf-8")
+    found = verdicts(course, read_sources(course, tmp_path), "mean", 5, sandbox)
+    assert {verdict.verdict for verdict in found.values()} == {WRONG}
+    assert "IndexError" in found["mean_value"].message
+
+
+def test_a_verdict_is_no_longer_than_anybody_reads(course: Course, sandbox: Sandbox, tmp_path: Path) -> None:
+    text = """
+import grading.sandbox._worker as w
+w._described = lambda error: {"kind": "Delegated", "builtin": "RuntimeError", "text": "y" * 1_000_000, "frames": []}
+def mean(t):
+    raise RuntimeError
+"""
+    (tmp_path / "u1_statistics.py").write_text(text, encoding="utf-8")
+    found = verdicts(course, read_sources(course, tmp_path), "mean", 5, sandbox)
+    assert all(len(verdict.message) + len(verdict.details) < 20_000 for verdict in found.values())
+    assert all(verdict.points == 0 for verdict in found.values())
+
+
 def test_stubs_are_not_started(course: Course, sandbox: Sandbox) -> None:
     sources = read_sources(course, ROOT / "exercises")
     for name in ("mean", "batch_norm", "momentum"):

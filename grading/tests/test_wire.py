@@ -178,6 +178,13 @@ def test_forged_shapes_do_not_take_memory(shape: list[int], strides: list[int]) 
     assert got.untyped_storage().nbytes() < 10_000
 
 
+def test_an_empty_tensor_is_not_taken_apart_into_millions() -> None:
+    value = {"$": "tensor", "d": "float32", "s": [8_000_000, 0], "o": 0, "n": 0}
+    with pytest.raises(WireError, match="too long sides"):
+        Decoder(bytearray(), dict.get)(value)
+    assert crossed(torch.zeros(0, 1000)).shape == (0, 1000)
+
+
 def test_frames_beyond_the_limit_are_not_read() -> None:
     assert isinstance(taken(PREFIX.pack(2, LIMIT + 1) + b"{}"), WireError)
     assert isinstance(taken(PREFIX.pack(MAX_HEADER + 1, 0)), WireError)

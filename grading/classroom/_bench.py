@@ -36,7 +36,7 @@ with importing():
     from grading.data import DataError, garments
     from grading.judge import Input, Judge, SuiteError, load_suite
     from grading.sandbox import CellSandbox, RemoteSubject, Sandbox, SandboxError, run_cells
-    from grading.subject import Broken, Composition, Source, Sources, read_sources, review
+    from grading.subject import Broken, Composition, Sources, read_sources, reviewed
     from grading.verdict import PASSED, clean
 
     from ._shown import code_cells, readable
@@ -115,7 +115,10 @@ class Bench:
         sources = read_sources(self.course, path)
         _send(connection, {"read": True})
         problems = _unreadable(sources, self.exercises)
-        notes = _reviewed(self.course, sources, self.exercises)
+        notes = {
+            name: [clean(sentence) for sentence in sentences]
+            for name, sentences in reviewed(self.course, self.exercises, sources).items()
+        }
         subject = RemoteSubject(self.course, sources, self.reference, self.sandbox)
         judge = Judge(
             self.course,
@@ -186,17 +189,6 @@ def _unreadable(sources: Sources, exercises: list[Exercise]) -> list[str]:
         if isinstance(source, Broken):
             found[clean(f"{source.where}: {source.problem}")] = None
     return list(found)
-
-
-def _reviewed(course: Course, sources: Sources, exercises: list[Exercise]) -> dict[str, list[str]]:
-    found = {}
-    for exercise in exercises:
-        source = sources.of(exercise)
-        if isinstance(source, Source) and source.defines(exercise):
-            sentences = review(course, exercise, source)
-            if sentences:
-                found[exercise.id] = [clean(sentence) for sentence in sentences]
-    return found
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from grading.course import Course, Exercise, hints_given
 from grading.data import garments
 from grading.judge import Judge, fresh_seed
 from grading.sandbox import RemoteSubject, Sandbox
-from grading.subject import Sources, Subject, read_sources
+from grading.subject import Sources, Subject, read_sources, reviewed
 from grading.verdict import NOT_STARTED, PASSED, Verdict, exercise_verdict
 from grading.verdict.render import MARK, STYLE, render, summary
 
@@ -134,7 +134,9 @@ def _print_exercise(console: Console, judge: Judge, exercise: Exercise, verdicts
 def _summary(course: Course, judge: Judge, found: list[Verdict], console: Console) -> str:
     where = {name: judge.subject.locate(exercise) for name, exercise in course.exercises.items()}
     color = console.color_system is not None and not console.no_color
-    return summary(course, found, where, width=console.width, color=color)
+    judged = [course.exercises[name] for name in dict.fromkeys(verdict.exercise for verdict in found)]
+    reviews = reviewed(course, judged, judge.subject.sources)
+    return summary(course, found, where, reviews, width=console.width, color=color)
 
 
 def _following(course: Course, found: list[Verdict]) -> str | None:

@@ -14,7 +14,7 @@ from grading.startup import importing
 with importing():
     from grading.course import Course, CourseError, Exercise, hints_given, load
     from grading.judge import FIXTURES, Check, Judge, SuiteError, fresh_seed
-    from grading.subject import ImplError, read_sources
+    from grading.subject import ImplError, read_sources, reviewed
     from grading.verdict import BLOCKED, NOT_STARTED, PASSED, Verdict
     from grading.verdict.render import render, summary
 
@@ -35,6 +35,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seed", type=int, default=None, help="draw the same numbers as an earlier run")
     group.addoption("--slow", action="store_true", help="also run the checks that train (the capstone)")
     group.addoption("--data", metavar="DIR", default=None, help="folder with the Fashion-MNIST IDX files")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Starts over where pytest has taken a path that is an option's for the place of the tests.
+
+    It looks for its configuration before it knows the options, and so among the folders of a submission.
+    """
+    here = config.invocation_params.dir
+    root = next((folder for folder in (here, *here.parents) if (folder / "course.toml").is_file()), None)
+    options = config.option.impl or config.option.data
+    if root is None or not options or (config.rootpath / "course.toml").is_file():
+        return None
+    return int(pytest.main(["-c", str(root / "pyproject.toml"), *config.invocation_params.args]))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -210,9 +224,10 @@ class Session:
             return
         where = {name: self._place(exercise) for name, exercise in self.course.exercises.items()}
         terminalreporter.section("goodinit")
-        text = summary(
-            self.course, self.found, where, width=terminalreporter._tw.fullwidth, color=terminalreporter._tw.hasmarkup
-        )
+        judged = [self.course.exercises[name] for name in dict.fromkeys(verdict.exercise for verdict in self.found)]
+        reviews = reviewed(self.course, judged, self.judge.subject.sources)
+        writer = terminalreporter._tw
+        text = summary(self.course, self.found, where, reviews, width=writer.fullwidth, color=writer.hasmarkup)
         terminalreporter.write_line(text.rstrip())
         if self.left_out:
             terminalreporter.write_line(f"{self.left_out} slow check(s) left out; `pytest --slow` runs them.")

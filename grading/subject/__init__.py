@@ -5,7 +5,7 @@ from ._compose import Composition
 from ._guard import TimeExpired, preserved_state, time_limit
 from ._local import KitFailure, Opening, Question, Subject, SubjectDied, SubjectError
 from ._package import Gone, ModuleCode, Opened, Package, Parameter
-from ._review import review
+from ._review import review, reviewed
 from ._sources import Broken, ImplError, Source, Sources, definitions, read_source, read_sources, source_of_cells
 from ._tensors import copied, same_tensor, tensors_in
 from ._unavailable import Delegated, unavailable
@@ -36,6 +36,7 @@ __all__ = [
     "read_source",
     "read_sources",
     "review",
+    "reviewed",
     "same_tensor",
     "source_of_cells",
     "tensors_in",

@@ -11,12 +11,13 @@ import builtins
 import itertools
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
 from grading.course import Course, Exercise
 
-from ._sources import Source
+from ._sources import Source, Sources
 
 # what calls something whose name cannot be read in the source
 HIDING = (
@@ -176,6 +177,16 @@ def review(course: Course, exercise: Exercise, source: Source) -> list[str]:
     found = [f"{_place(source, line)}: {sentence}" for line, sentence in entries[:MOST_SENTENCES]]
     more = len(entries) - len(found)
     return [*found, f"and {more} more like these"] if more else found
+
+
+def reviewed(course: Course, exercises: Iterable[Exercise], sources: Sources) -> dict[str, list[str]]:
+    """What `review` says of the exercises that a submission defines, where it says anything."""
+    found = {}
+    for exercise in exercises:
+        source = sources.of(exercise)
+        if isinstance(source, Source) and source.defines(exercise) and (said := review(course, exercise, source)):
+            found[exercise.id] = said
+    return found
 
 
 def _place(source: Source, line: int) -> str:

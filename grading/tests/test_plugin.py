@@ -106,6 +106,16 @@ def test_another_implementation(checkout: Path, impl: str) -> None:
     assert re.search(r"u1_statistics +all 7 passed +9/9", text)
 
 
+def test_an_implementation_elsewhere(checkout: Path, tmp_path: Path) -> None:
+    """pytest takes such a path for the place of the tests, before it knows whose option it is."""
+    (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\n", encoding="utf-8")
+    (tmp_path / "u1_statistics.py").write_text("def mean(t):\n    return t.mean()\n", encoding="utf-8")
+    text = run_pytest(checkout, "--impl", str(tmp_path), "-k", "mean_value")
+    assert "1 passed" in text and "error" not in text
+    sentence = "Where mean is graded, a person will look at this: line 2: `t.mean` does the work of this exercise"
+    assert sentence in " ".join(text.split())
+
+
 def test_a_missing_implementation_is_one_sentence(checkout: Path) -> None:
     text = run_pytest(checkout, "--impl", "nowhere", code=4)
     assert "there is no file or folder" in text

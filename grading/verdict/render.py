@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from rich import box
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ._record import BLOCKED, DELEGATED, KIT_ERROR, NOT_STARTED, PASSED, WRONG, Verdict, exercise_verdict
+from ._text import clean
 
 STYLE = {
     PASSED: "green",
@@ -70,9 +71,18 @@ def sentence(verdict: Verdict) -> str:
 
 
 def summary(
-    course: CourseLike, verdicts: Iterable[Verdict], where: Mapping[str, str], *, width: int = 80, color: bool = False
+    course: CourseLike,
+    verdicts: Iterable[Verdict],
+    where: Mapping[str, str],
+    reviews: Mapping[str, Sequence[str]],
+    *,
+    width: int = 80,
+    color: bool = False,
 ) -> str:
-    """A table with a row per unit, the points, and the next exercise with its file and line."""
+    """A table with a row per unit, the points, and the next exercise with its file and line.
+
+    `reviews` has what a person will look at where the work is graded, by exercise.
+    """
     by_exercise: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         by_exercise.setdefault(verdict.exercise, []).append(verdict)
@@ -114,6 +124,9 @@ def summary(
         console.print(f"Next: [bold]{following}[/bold] ({state}), {where.get(following, '')}", soft_wrap=True)
     else:
         console.print("Every check passed.")
+    for name in by_exercise:
+        for sentence in reviews.get(name, ()):
+            console.print(f"Where {name} is graded, a person will look at this: {clean(sentence)}", markup=False)
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 

@@ -15,7 +15,7 @@ def importing() -> Iterator[None]:
     """Imports in this block are not interrupted to look for garbage, and what they make is never looked through again.
 
     A fifth of what it takes to import torch is such looking, and so is a good part of what it takes to end. Where torch
-    is imported, its optimizers leave its compiler alone from then on.
+    is imported, it leaves its compiler alone from then on.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -36,13 +36,16 @@ def spare_what_exists() -> None:
 
 
 def _spare_the_compiler() -> None:
-    """Has torch's optimizers do without torch's compiler, which takes about as long to import as torch does.
+    """Has torch do without its compiler, which takes about as long to import as torch does.
 
-    Each of them imports it when it is made and at its first step, to say which of its methods are not to be compiled.
+    Each optimizer imports it when it is made and at its first step, to say which of its methods are not to be compiled.
     Nobody compiles them here; whoever does gets a slower program, and the same numbers.
     """
+    import torch
     from torch.optim import Optimizer
 
+    # it tells the compiler, and imports it for that
+    torch.use_deterministic_algorithms = _use_deterministic_algorithms
     for kind in (Optimizer, *_below(Optimizer)):
         for name, method in list(vars(kind).items()):
             made_by = getattr(getattr(method, "__code__", None), "co_qualname", "")
@@ -50,6 +53,12 @@ def _spare_the_compiler() -> None:
                 setattr(kind, name, method.__wrapped__)
             elif made_by.startswith("_use_grad_for_differentiable."):
                 setattr(kind, name, _stepping(method.__wrapped__))
+
+
+def _use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
+    from torch._C import _set_deterministic_algorithms
+
+    _set_deterministic_algorithms(mode, warn_only=warn_only)
 
 
 def _below(kind: type[Any]) -> Iterator[type[Any]]:

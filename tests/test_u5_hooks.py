@@ -20,8 +20,22 @@ FACTOR = math.pi / 3
 
 
 def _idle(parameters, lr):
-    """An optimizer that does nothing; to make one of its own, torch would import its compiler first."""
-    return SimpleNamespace(step=lambda: None, zero_grad=lambda: None)
+    """An optimizer that does nothing, called as torch's are; making one of those would import torch's compiler."""
+    return SimpleNamespace(
+        param_groups=[{"params": list(parameters), "lr": lr}],
+        step=lambda closure=None: None if closure is None else closure(),
+        zero_grad=lambda set_to_none=True: None,
+    )
+
+
+def _learner(pieces, model, dls, *cbs):
+    """A learner that calls its model: how the student's predicts is no matter of this unit, and hooks run in a call."""
+
+    class Calling(pieces.TrainLearner):
+        def predict(self):
+            self.preds = self.model(self.batch[0])
+
+    return Calling(model, dls, opt_func=_idle, cbs=cbs)
 
 
 @st.composite
@@ -592,7 +606,7 @@ def _fit(pieces, *, weights, train, valid, chosen, phases, n_epochs):
         callback = pieces.HooksCallback(note, filters[chosen], *phases)
     dls = pieces.DataLoaders([(x, x[:, :2]) for x in train], [(x, x[:, :2]) for x in valid])
     model(train[0])
-    pieces.TrainLearner(model, dls, opt_func=_idle, cbs=[callback, Modes()]).fit(n_epochs)
+    _learner(pieces, model, dls, callback, Modes()).fit(n_epochs)
     noted = [[getattr(hook, "seen", []) for hook in callback] for _ in range(2)]
     return {"seen": noted[0], "again": noted[1], "lengths": lengths, "length": len(callback)}
 
@@ -709,7 +723,7 @@ def _ended(pieces, *, weights, xs, ending, event, rounds):
         last.load_state_dict({"weight": weights[1]})
         last.register_forward_hook(lambda module, inputs, output: others.append(output.detach()))
         model = nn.Sequential(first, nn.ReLU(), last)
-        learners.append(pieces.TrainLearner(model, dls, opt_func=_idle, cbs=[callback]))
+        learners.append(_learner(pieces, model, dls, callback))
     for number in range(rounds):
         learner = learners[number // 2]
         notes.append([])
@@ -785,7 +799,7 @@ def _pictured(pieces, *, weights, train, valid, chosen, which):
     stats = pieces.ActivationStats(lambda module: chosen == "all" or module is first or module is inner)
     for batches in (valid[:1], train):
         dls = pieces.DataLoaders([(x, x[:, :2]) for x in batches], [(x, x[:, :2]) for x in valid])
-        pieces.TrainLearner(model, dls, opt_func=_idle, cbs=[stats]).fit(1)
+        _learner(pieces, model, dls, stats).fit(1)
     model.train()(train[0])
 
     def as_drawn(values, xs, ys, ax):

@@ -22,19 +22,21 @@ STEPS = 300  # more than any correction below takes
 
 
 def _descent(parameters, lr):
-    """Gradient descent; to make an optimizer of its own, torch would import its compiler first."""
+    """Gradient descent, called as torch's is; making one of torch's would import its compiler first."""
     parameters = list(parameters)
 
-    def step():
+    def step(closure=None):
+        loss = None if closure is None else closure()
         with torch.no_grad():
             for p in parameters:
                 p -= lr * (0.0 if p.grad is None else p.grad)
+        return loss
 
-    def zero_grad():
+    def zero_grad(set_to_none=True):
         for p in parameters:
-            p.grad = None
+            p.grad = None if set_to_none or p.grad is None else torch.zeros_like(p)
 
-    return SimpleNamespace(step=step, zero_grad=zero_grad)
+    return SimpleNamespace(param_groups=[{"params": parameters, "lr": lr}], step=step, zero_grad=zero_grad)
 
 
 def leaks():
@@ -842,6 +844,14 @@ def _trained(pieces, *, x, y, weight, bias, leak, sub, lr):
         def __iter__(self):
             yield x.clone(), y.clone(), torch.arange(len(x))
 
+    class Pairs:
+        """Leaves the learner x and y of each batch, all that a TrainLearner takes, once LSUV has seen it whole."""
+
+        order = 9
+
+        def before_batch(self):
+            self.learn.batch = self.learn.batch[:2]
+
     found, asked = [], []
 
     def pairs_of(given):
@@ -851,7 +861,8 @@ def _trained(pieces, *, x, y, weight, bias, leak, sub, lr):
     for rate in (0.0, lr):
         model = nn.Sequential(_linear(weight, bias), _activation(leak, sub))
         dls = pieces.DataLoaders(Batches(), [])
-        learner = pieces.TrainLearner(model, dls, lr=rate, opt_func=_descent, cbs=[pieces.LSUVCallback(pairs_of)])
+        callbacks = [pieces.LSUVCallback(pairs_of), Pairs()]
+        learner = pieces.TrainLearner(model, dls, lr=rate, opt_func=_descent, cbs=callbacks)
         learner.fit(1)
         found.append([model[0].weight.detach().clone(), model[0].bias.detach().clone()])
         found.append([parameter.detach().clone() for parameter in learner.model.parameters()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,11 +24,15 @@ LEFT_OVERS = ("__pycache__",)
 
 @dataclass(frozen=True)
 class Entry:
-    """One submission: its name as the file system has it, whether it is a folder, and the name of its results."""
+    """One submission: its name as the file system has it, whether it is a folder, and the name of its results.
+
+    It is `ambiguous` where another one reads the same: then both are called by the names of their results.
+    """
 
     raw: str
     is_folder: bool
     slug: str
+    ambiguous: bool = False
 
     @property
     def student(self) -> str:
@@ -43,7 +48,7 @@ class Entry:
 
     @property
     def shown_student(self) -> str:
-        return readable(self.student) or self.slug
+        return self.slug if self.ambiguous else readable(self.student) or self.slug
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,9 @@ def find(folder: Path) -> list[Entry]:
         kinds = {entry.name: entry.is_dir(follow_symlinks=False) for entry in found}
     names = sorted((name for name in kinds if not name.startswith(".") and name not in LEFT_OVERS), key=os.fsencode)
     slugs = _slugs((name, _student(name, kinds[name])) for name in names)
-    return [Entry(name, kinds[name], slugs[name]) for name in names]
+    shown = {name: readable(_student(name, kinds[name])) for name in names}
+    many = Counter(shown.values())
+    return [Entry(name, kinds[name], slugs[name], many[shown[name]] > 1) for name in names]
 
 
 def take(course: Course, folder: Path, entry: Entry) -> Taken:

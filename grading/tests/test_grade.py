@@ -282,6 +282,17 @@ def test_clean_takes_out_what_acts() -> None:
     assert clean("naïve ∑ 漢字 ✓") == "naïve ∑ 漢字 ✓"
 
 
+def test_submissions_that_read_the_same_are_told_apart(tmp_path: Path) -> None:
+    for name in ("ada", "ada ", "ada.py", "emmy.py"):
+        (tmp_path / name).mkdir()
+    for name in ("ada.py", "emmy.py"):
+        (tmp_path / name).rmdir()
+        (tmp_path / name).touch()
+    shown = {entry.raw: entry.shown_student for entry in find(tmp_path)}
+    assert len(set(shown.values())) == len(shown) == 4
+    assert shown["emmy.py"] == "emmy" and shown["ada "] == "ada%20"
+
+
 def test_links_and_pipes_are_never_opened(course: Course, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.mkdir()

@@ -28,7 +28,7 @@ from grading.subject import (
     finished,
     read_source,
     read_sources,
-    review,
+    reviewed,
     source_of_cells,
 )
 from grading.verdict import BLOCKED, PASSED, Verdict
@@ -44,6 +44,9 @@ def check(*exercises: str, seed: int | None = None, slow: bool = False) -> Resul
 
     Every call draws fresh numbers; `seed` draws those of an earlier one again. `slow` also runs the checks that train.
     """
+    _refuse_what_is_no_name(exercises)
+    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
+        raise CheckError(f"seed takes a whole number, not {seed!r}")
     session = _session()
     try:
         chosen = [exercise for word in exercises for exercise in session.course.resolve(word)]
@@ -138,9 +141,8 @@ class Session:
             with self._judging(sources, exercise, seed) as judge:
                 verdicts += judge.judge([exercise], slow=slow)
                 many = 0 if slow else sum(check.slow for check in judge.checks(exercise.id))
-            source = sources.of(exercise)
-            reviewed = review(self.course, exercise, source) if isinstance(source, Source) else []
-            lines = [f"a person will look at this: {sentence}" for sentence in reviewed]
+            sentences = reviewed(self.course, [exercise], sources).get(exercise.id, ())
+            lines = [f"a person will look at this: {sentence}" for sentence in sentences]
             if many:
                 lines.append(f'{many} check that trains left out: check("{exercise.id}", slow=True) runs it')
             if any(one.verdict == BLOCKED for one in verdicts if one.exercise == exercise.id):
@@ -218,6 +220,16 @@ class Session:
             for again in [place for place, (other, _) in enumerate(self.cells) if other == text][1:]:
                 del self.cells[again]
             self.cells.append((text, f"In [{number}]"))
+
+
+def _refuse_what_is_no_name(exercises: tuple[object, ...]) -> None:
+    """What students write first: no name at all, or that of their own function without its quotes."""
+    if not exercises:
+        raise CheckError('check takes the name of an exercise or a unit, in quotes, such as check("mean")')
+    for thing in exercises:
+        if not isinstance(thing, str):
+            name = getattr(thing, "__name__", "mean")
+            raise CheckError(f'check takes a name, which goes in quotes: check("{name}")')
 
 
 @cache

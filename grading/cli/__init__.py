@@ -48,7 +48,9 @@ def main(argv: list[str] | None = None) -> int:
         if error.filename is None:
             return _fail("the folder this was started in is gone; change to one that exists")
         return _fail(f"{error.filename}: {error.strerror}")
-    except PermissionError as error:
+    except OSError as error:
+        if error.filename is None:
+            raise
         return _fail(f"{error.filename}: {error.strerror}; nothing was changed there")
     except Exception as error:
         if isinstance(error, CourseError) or type(error).__name__ in SENTENCES:
@@ -146,7 +148,7 @@ def _grade(parser: argparse.ArgumentParser) -> None:
 
 
 def _autograde(parser: argparse.ArgumentParser) -> None:
-    _targets(parser, many=False)
+    parser.add_argument("target", metavar="UNIT", help="the unit that the assignment is: u7 or u7_normalization")
     parser.add_argument("--nbgrader", metavar="DIR", required=True, help="the nbgrader course, of `goodinit build`")
     _side_by_side(parser)
     parser.add_argument("--force", action="store_true", help="judge again what an earlier run has judged")

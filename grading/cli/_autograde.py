@@ -10,6 +10,8 @@ from grading.classroom import GradeError
 from grading.course import Course, CourseError, Unit
 from grading.nbgrader import NbgraderError
 
+from ._grade import address
+
 
 def autograde(course: Course, args: argparse.Namespace) -> int:
     """Autogrades, and returns 0 when everybody's could be, 1 when somebody's could not, 130 when interrupted."""
@@ -22,7 +24,8 @@ def autograde(course: Course, args: argparse.Namespace) -> int:
     if args.jobs is not None and args.jobs < 1:
         raise GradeError(f"--jobs takes a whole number of 1 or more, not {args.jobs}")
     unit, root = _unit(course, args.target), Path(args.nbgrader)
-    done = autograde(root, unit, jobs=args.jobs, scheduler=args.scheduler, force=args.force, hidden=args.hidden)
+    scheduler = address(args.scheduler)
+    done = autograde(root, unit, jobs=args.jobs, scheduler=scheduler, force=args.force, hidden=args.hidden)
     graded = done.done + done.kept - len(done.problems)
     for student, problem in done.problems.items():
         print(f"goodinit: {student}: {problem}", file=sys.stderr)

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from rich.columns import Columns
@@ -76,13 +77,20 @@ def reset(course: Course, args: argparse.Namespace) -> int:
     stub = pristine.read_text(encoding="utf-8")
     whole = len(exercises) == len(unit.exercises) and args.target not in course.exercises
     text = stub if whole or not path.is_file() else _with_stub(course, unit, exercises[0], path, stub)
-    if path.is_file():
-        if path.read_text(encoding="utf-8", errors="surrogateescape") == text:
-            print(f"{args.target} is already as it was given; nothing was changed.")
-            return 0
-        backup = _backup(course, path)
-        print(f"Your work is kept in {backup}")
-    _replace(path, text)
+    try:
+        if path.is_file():
+            if path.read_text(encoding="utf-8", errors="surrogateescape") == text:
+                print(f"{args.target} is already as it was given; nothing was changed.")
+                return 0
+            backup = _backup(course, path)
+            print(f"Your work is kept in {backup}")
+        _replace(path, text)
+    except OSError as error:
+        where = error.filename or path
+        raise EditError(
+            f"exercises/{unit.file} stays as it is, since {where} cannot be used: {error.strerror}; "
+            "work in a copy of the course that you may write to"
+        ) from None
     print(f"{args.target} is back to its stub in exercises/{unit.file}")
     return 0
 
@@ -172,4 +180,5 @@ def _replace(path: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
         os.replace(beside, path)
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # what kept it from being written is what there is to say
+            beside.unlink(missing_ok=True)

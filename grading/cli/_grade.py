@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
 from grading.classroom import GradeError, Options, grade
 from grading.course import Course
+
+ADDRESS = re.compile(r"(?:(?:tcp|tls|ucx|wss?)://)?[^/]+:\d+(?:/.*)?|gateway:.+")
 
 
 def run(course: Course, args: argparse.Namespace) -> int:
@@ -27,7 +30,7 @@ def run(course: Course, args: argparse.Namespace) -> int:
         slow=not args.fast,
         hints=args.hints == "yes",
         data=args.data,
-        scheduler=args.scheduler,
+        scheduler=address(args.scheduler),
     )
     done = grade(course, Path(args.folder), Path(args.out), options)
     graded = done.graded + done.kept
@@ -40,3 +43,13 @@ def run(course: Course, args: argparse.Namespace) -> int:
         print(f"{done.problems} could not be graded in full; the last column of {done.table} says why")
     print(f"Same numbers again: goodinit grade --seed {done.seed}")
     return 1 if done.problems else 0
+
+
+def address(scheduler: str | None) -> str | None:
+    """The cluster to grade on; what is no address is refused before Dask's client fails, and fails again at exit."""
+    if scheduler is not None and not ADDRESS.fullmatch(scheduler):
+        raise GradeError(
+            f"no Dask scheduler answers at {scheduler}: --scheduler takes an address such as tcp://HOST:8786, "
+            "or gateway:NAME"
+        )
+    return scheduler

@@ -80,12 +80,15 @@ def _unit(course: Course, target: str) -> str:
 
 def _write_file(path: Path, text: str) -> None:
     """Writes a whole file or none."""
-    new = path.with_name(f".{path.name}.new")
+    new = path.parent / f".{path.name}.new"
     try:
+        if path.is_dir():
+            raise ExportError(f"{path} cannot be written: it is a folder; give the name of a file in it")
         new.write_text(text, encoding="utf-8")
         os.replace(new, path)
     except OSError as error:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):  # what kept it from being written is what there is to say
+            new.unlink(missing_ok=True)
         raise ExportError(f"{path} cannot be written: {error.strerror}") from None
 
 

@@ -35,6 +35,8 @@ FILE = "course.toml"
 KIT = "kit"
 POINTS_IN_ALL = 100
 HINTS_PER_EXERCISE = 3
+# no limit is as large, in seconds or anything else; larger ones could not be told to the system
+BEYOND = 10**9
 NOUNS: dict[type, str] = {
     str: "a string", int: "a whole number", float: "a number", bool: "true or false", list: "a list", dict: "a table",
     datetime: "a date and time with its zone, such as 2027-03-01T23:59:00Z",
@@ -271,6 +273,9 @@ class _Reader:
         limits = data.get("limits", {})
         kinds: dict[str, type] = {entry.name: type(entry.default) for entry in fields(Limits)}
         self.keys("[limits]", limits, ("limits",), required={}, optional=kinds)
+        for key, value in limits.items():
+            wanted = f"{NOUNS[kinds[key]]} above 0 and below {BEYOND}"
+            self.bounded("[limits]", ("limits",), key, value, wanted, 0 < value < BEYOND)
         units = tuple(self.unit(number, table) for number, table in enumerate(data["unit"]))
         course = Course(
             title=data["title"], root=self.root, units=units, limits=Limits(**limits), nbgrader=self.nbgrader(data)
@@ -293,8 +298,7 @@ class _Reader:
         self.keys("[nbgrader.late]", late, place, required={}, optional={entry.name: float for entry in fields(Late)})
         for key, value in late.items():
             most, wanted = (100.0, "from 0 to 100") if key.startswith("percent") else (1e6, "of 0 or more")
-            if not 0 <= value <= most:
-                self.fail(place, key, f"[nbgrader.late]: {key!r} takes a number {wanted}, not {value!r}")
+            self.bounded("[nbgrader.late]", place, key, value, f"a number {wanted}", 0 <= value <= most)
         policy = Late(**late)
         if policy.zero_after_days is not None and policy.zero_after_days * 24 < policy.grace_hours:
             self.fail(place, "zero_after_days", "[nbgrader.late]: 'zero_after_days' is over before 'grace_hours' is")
@@ -355,6 +359,12 @@ class _Reader:
         for key in required:
             if key not in table:
                 self.fail(place, None, f"{name}: the key {key!r} is missing")
+
+    def bounded(
+        self, name: str, place: tuple[str | int, ...], key: str, value: float, wanted: str, within: bool
+    ) -> None:
+        if not within:
+            self.fail(place, key, f"{name}: {key!r} takes {wanted}, not {value!r}")
 
     def unique_ids(self, course: Course) -> None:
         seen: dict[str, str] = {}

@@ -53,6 +53,15 @@ from ._inputs import Input, draw, first_question, simplify
 EXPIRED_CHECKS = 2
 # what a verdict says at most: most of it is written by the code under test, and read in pages of a whole class
 MESSAGE_CHARACTERS, DETAILS_CHARACTERS = 2_000, 10_000
+# what PyTorch says, and what somebody who is learning it has to do about that
+MEANINGS = {
+    "a leaf Variable that requires grad is being used in an in-place operation": (
+        "A parameter is changed where autograd watches: put the update under `with torch.no_grad():`."
+    ),
+    "does not require grad and does not have a grad_fn": (
+        "Nothing leads from there back to a parameter: was it computed under no_grad, or detached?"
+    ),
+}
 UNSTEADY = "the same input passed: does something of an earlier call, or a random number, get into the result?"
 
 
@@ -418,7 +427,8 @@ class Judge:
             return WRONG, message, details, found.bug.name if found else None
         raised = self.subject.explain(error)
         message = f"{check.sentence} It raised {raised.splitlines()[-1]}"
-        return WRONG, message, _lines(given, ("raised", raised), unsteady, lesson, replay), None
+        likely = next((("likely", meant) for said, meant in MEANINGS.items() if said in raised), None)
+        return WRONG, message, _lines(given, ("raised", raised), unsteady, likely, lesson, replay), None
 
     def _next_hint(self, name: str) -> tuple[str, str] | None:
         """The hint that `goodinit hint` would give next; none once all have been given."""

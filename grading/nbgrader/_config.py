@@ -128,7 +128,8 @@ def derived_config(text: str) -> re.Match[str] | None:
 def config_text(root: Path, course: Course, db_url: str | None) -> str:
     """The text of DIR/nbgrader_config.py."""
     arguments = ""
-    if find_root(root).resolve() != course.root.resolve():
+    # as it is asked later, from whatever folder: above a relative path lies only the folder that this was started in
+    if find_root(root.resolve()).resolve() != course.root.resolve():
         arguments += f", course={os.path.relpath(course.root.resolve(), root.resolve())!r}"
     if db_url:
         arguments += f", db_url={db_url!r}"

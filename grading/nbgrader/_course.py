@@ -42,7 +42,10 @@ def build_course(course: Course, root: Path, *, db_url: str | None = None, force
         names = ", ".join(str(path) for path in edited)
         raise NbgraderError(f"{names} was edited by hand, and a build would overwrite it; move it away, or say --force")
     built = Built()
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NbgraderError(f"{root} cannot be made: {error.strerror}; give a folder that may be written to") from None
     config, where = _config(course, root, db_url, built)
     with _opened(*where) as book:
         if config is not None:
@@ -55,6 +58,12 @@ def build_course(course: Course, root: Path, *, db_url: str | None = None, force
                 _copy(picture, root / "source" / unit.id / name, built)
             _enter(book, unit, built)
             _compare(book, unit, files[root / "source" / unit.id / f"{unit.id}.ipynb"], built)
+    hidden = (course.root / course.nbgrader.hidden).resolve()
+    if course.nbgrader.hidden and not hidden.is_dir():
+        built.notes.append(
+            f"there is no folder {hidden} with hidden checks, which [nbgrader] in course.toml names; "
+            "autograding needs it"
+        )
     return built
 
 

@@ -40,8 +40,9 @@ class Export:
 def export_csv(course: Course, scores: Scores, roster: Roster | None) -> Export:
     """A line per student and assignment, with the columns of `nbgrader export`, in its order.
 
-    nbgrader 0.9.6, plugins/export.py: who has handed in nothing has 0 points and no timestamp; the score is what is
-    left after the penalty, and never below 0. Unlike nbgrader, cells with commas are quoted.
+    nbgrader 0.9.6, plugins/export.py: who has handed in nothing has 0 points and no timestamp, and what nobody has
+    graded yet has 0 points too; the score is what is left after the penalty, and never below 0. Unlike nbgrader, cells
+    with commas are quoted.
     """
     header = ["assignment", "duedate", "timestamp", "student_id", "last_name", "first_name", "email"]
     rows: list[list[Cell]] = [[*header, "raw_score", "late_submission_penalty", "score", "max_score"]]
@@ -159,7 +160,7 @@ def export_moodle(course: Course, scores: Scores, roster: Roster | None) -> Expo
 
 def _total(scores: Scores, student: Student, assignment: Assignment, *, missing: str) -> Cell:
     score = scores.by.get((student.id, assignment.name))
-    return missing if score is None else score.total
+    return missing if score is None or score.ungraded else score.total
 
 
 def _keep_sound(rows: dict[str, list[str]], ids: list[int], export: Export) -> None:
@@ -197,7 +198,7 @@ def export_gradescope(course: Course, scores: Scores, roster: Roster | None) -> 
     for assignment in scores.assignments:
         for student in scores.students:
             score = scores.by.get((student.id, assignment.name))
-            if score is not None and student.id in shown:
+            if score is not None and not score.ungraded and student.id in shown:
                 name = f"{slug(assignment.name)}/{slug(shown[student.id])}.json"
                 export.files[name] = as_json(_results(course, assignment, score))
                 index.setdefault(assignment.name, {})[shown[student.id]] = name

@@ -67,13 +67,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Score:
-    """What one submission has scored; `record` is what its judge found, where that is known."""
+    """What one submission has scored; `record` is what its judge found, where that is known.
+
+    It is `ungraded` as long as neither a judge nor a person has given any points: that is no score, and not 0.
+    """
 
     points: float
     penalty: float = 0.0
     handed_in: str = ""
     parts: tuple[Part, ...] = ()
     record: dict[str, Any] | None = None
+    ungraded: bool = False
 
     @property
     def total(self) -> float:
@@ -117,15 +121,37 @@ def from_gradebook(course: Course, root: Path, units: Collection[str] = (), *, r
         scores = Scores(students, assignments, _scores(book, {assignment.name for assignment in assignments}))
     if reasons:
         scores.by = {key: replace(score, record=_kept(root, *key)) for key, score in scores.by.items()}
+    coursedir = _coursedir(root)
     for assignment in assignments:
-        waiting = [
-            student.id
-            for student in students
-            if (score := scores.by.get((student.id, assignment.name))) and any(part.waits for part in score.parts)
-        ]
+        waiting, unread = [], []
+        for student in students:
+            score = scores.by.get((student.id, assignment.name))
+            if score and score.ungraded and not _autograded(coursedir, student.id, assignment.name):
+                unread.append(student.id)
+            elif score and any(part.waits for part in score.parts):
+                waiting.append(student.id)
         if waiting:
             scores.notes.append(f"{assignment.name} waits to be graded by hand for {listed(waiting)}")
+        if unread:
+            scores.notes.append(
+                f"{assignment.name} could not be graded for {listed(unread)}, as autograding has said; it has no score "
+                "until it is handed in again, or autograded again"
+            )
     return scores
+
+
+def _coursedir(root: Path) -> Any:
+    """Where nbgrader has the files of the course in `root`."""
+    from nbgrader.coursedir import CourseDirectory
+
+    config = read_config(root)
+    config.CourseDirectory.root = str(root.resolve())
+    return CourseDirectory(config=config)
+
+
+def _autograded(coursedir: Any, student: str, assignment: str) -> bool:
+    """Whether autograding came to its end: of a submission that it cannot read, nbgrader leaves no notebook there."""
+    return any(Path(coursedir.format_path(coursedir.autograded_directory, student, assignment)).glob("*.ipynb"))
 
 
 def _kept(root: Path, student: str, assignment: str) -> dict[str, Any] | None:
@@ -150,12 +176,15 @@ def _scores(book: Any, names: Collection[str]) -> dict[tuple[str, str], Score]:
     )
     cells = {cell.id: cell for kind in (api.GradeCell, api.TaskCell) for cell in book.db.query(kind)}
     parts: dict[str, list[Part]] = {}
+    begun: set[str] = set()
     graded = book.db.query(api.SubmittedNotebook.assignment_id, api.Grade).join(
         api.Grade, api.Grade.notebook_id == api.SubmittedNotebook.id
     )
     for submission, grade in graded:
         cell = cells[grade.cell_id]
         by_hand = grade.manual_score is not None or bool(grade.extra_credit)
+        if by_hand or grade.auto_score is not None:
+            begun.add(submission)
         part = Part(cell.name, grade.score, cell.max_score, grade.needs_manual_grade, by_hand)
         parts.setdefault(submission, []).append(part)
     found = {}
@@ -174,7 +203,13 @@ def _scores(book: Any, names: Collection[str]) -> dict[tuple[str, str], Score]:
     for submission, student, assignment, timestamp, penalty in submissions:
         if assignment in names:
             mine = tuple(sorted(parts.get(submission, ()), key=lambda part: part.name))
-            found[student, assignment] = Score(points.get(submission) or 0.0, penalty, str(timestamp or ""), mine)
+            found[student, assignment] = Score(
+                points.get(submission) or 0.0,
+                penalty,
+                str(timestamp or ""),
+                mine,
+                ungraded=bool(mine) and submission not in begun,
+            )
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from grading.cli import main
+from grading.cli._grade import address
 from grading.course import Course
 
 from . import warmed
@@ -155,6 +157,74 @@ def test_reset_of_a_broken_file(checkout: Path, capsys: pytest.CaptureFixture[st
     assert path.read_text() == "def mean(:\n"
     say(capsys, "reset", "u1")
     assert path.read_text() == stub
+
+
+@pytest.mark.parametrize("nowhere", ["exercises", ".goodinit"])
+def test_reset_where_nothing_can_be_written(checkout: Path, capsys: pytest.CaptureFixture[str], nowhere: str) -> None:
+    """A file where a folder should be keeps out root too."""
+    shutil.rmtree(checkout / nowhere, ignore_errors=True)
+    (checkout / nowhere).write_text("mine")
+    path = checkout / "exercises" / "u1_statistics.py"
+    if path.is_file():
+        path.write_text("def mean(t): return 3\n")
+    text = say(capsys, "reset", "u1", code=2)
+    assert text.startswith("goodinit: exercises/u1_statistics.py stays as it is, since ")
+    assert "work in a copy of the course that you may write to" in text
+    assert len(text.splitlines()) == 1
+    assert (checkout / nowhere).read_text() == "mine"
+    assert not path.is_file() or path.read_text() == "def mean(t): return 3\n"
+
+
+def test_reset_on_a_disk_that_is_read_only(
+    checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **more: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "here")
+
+    Path("exercises/u1_statistics.py").write_text("def mean(t): return 3\n")
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
+    monkeypatch.setattr("os.replace", refuse)
+    text = say(capsys, "reset", "mean", code=2)
+    assert "since here cannot be used: Read-only file system" in text
+    assert len(text.splitlines()) == 1
+    assert Path("exercises/u1_statistics.py").read_text() == "def mean(t): return 3\n"
+
+
+def test_a_build_where_nothing_can_be_written(
+    checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree("exercises")
+    Path("exercises").write_text("mine")
+    text = say(capsys, "build", code=2)
+    assert len(text.splitlines()) == 1
+    assert "exercises" in text
+    assert Path("exercises").read_text() == "mine"
+
+
+@pytest.mark.parametrize("address", ["foo", "foo://x:1", "tcp://x", "gateway:", ""])
+@pytest.mark.parametrize("words", [("grade", ".", "--out", "out"), ("autograde", "u1", "--nbgrader", ".")])
+def test_what_is_no_address_of_a_cluster_never_reaches_dask(
+    checkout: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], address: str
+) -> None:
+    """Dask's client would fail, and once more when it is thrown away."""
+    text = say(capsys, *words, "--scheduler", address, code=2)
+    assert text.startswith(f"goodinit: no Dask scheduler answers at {address}: --scheduler takes an address such as ")
+    assert len(text.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "scheduler", ["tcp://[::1]:8786", "10.0.0.1:8786", "wss://host:8786/ws", "gateway:spring", None]
+)
+def test_addresses_of_a_cluster_are_passed_on(scheduler: str | None) -> None:
+    assert address(scheduler) == scheduler
+
+
+def test_autograding_is_said_to_take_a_unit(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["autograde", "--help"])
+    text = capsys.readouterr().out
+    assert "exercise" not in text
+    assert "UNIT" in text
 
 
 @pytest.mark.parametrize("columns", ["60", "140"])

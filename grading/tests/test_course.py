@@ -60,6 +60,25 @@ def test_a_wrong_file_gives_one_sentence(tmp_path: Path, old: str, new: str, sen
     assert sentence in str(broken(tmp_path, old, new))
 
 
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        ("import_seconds = 0", "'import_seconds' takes a number above 0 and below 1000000000, not 0"),
+        ("import_seconds = -3", "'import_seconds' takes a number above 0 and below 1000000000, not -3"),
+        ("check_seconds = nan", "'check_seconds' takes a number above 0 and below 1000000000, not nan"),
+        ("check_seconds = inf", "'check_seconds' takes a number above 0 and below 1000000000, not inf"),
+        ("cpu_seconds = 0", "'cpu_seconds' takes a whole number above 0 and below 1000000000, not 0"),
+        ("cpu_seconds = 1.5", "'cpu_seconds' takes a whole number, not 1.5"),
+        ("memory_mb = 1000000000", "'memory_mb' takes a whole number above 0 and below 1000000000, not 1000000000"),
+    ],
+)
+def test_a_limit_that_is_none_is_named_with_its_line(tmp_path: Path, entry: str, sentence: str) -> None:
+    limits = re.search(r"(?m)^\[limits\]\n(?:\w+ = .*\n)*", GOOD)
+    assert limits is not None
+    line = line_of("[limits]") + 1
+    assert str(broken(tmp_path, limits[0], f"[limits]\n{entry}\n")) == f"course.toml, line {line}: [limits]: {sentence}"
+
+
 def test_the_sentence_names_the_line(tmp_path: Path) -> None:
     error = broken(tmp_path, 'id = "correlation"', 'id = "correlation"\ncolour = "red"')
     line = line_of('id = "correlation"') + 1

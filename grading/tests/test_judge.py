@@ -294,3 +294,20 @@ def test_code_that_is_not_the_same_twice_is_wrong_and_not_the_kit(course: Course
         verdict = judge.run(check)
         assert verdict.verdict == "wrong", f"seed {seed}"
         assert "again        the same input passed" in verdict.details
+
+
+def test_what_pytorch_says_of_a_forgotten_no_grad_is_explained(judge_text: Judging) -> None:
+    text = """
+class SGD:
+    def __init__(self, params, lr, wd=0.0):
+        self.params, self.lr, self.wd, self.i = list(params), lr, wd, 0
+    def step(self):
+        for p in self.params:
+            p -= self.lr * p.grad
+    def zero_grad(self):
+        for p in self.params:
+            p.grad = None
+"""
+    found = judge_text(text, "sgd", name="u8_optimizers.py")
+    details = found["sgd_step"].details
+    assert "likely       A parameter is changed where autograd watches" in details

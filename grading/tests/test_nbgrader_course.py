@@ -19,6 +19,7 @@ from grading.build import BuildError, edited_by_hand, notebook_text, pictures
 from grading.cli import main
 from grading.course import Course, CourseError, load
 from grading.nbgrader import NbgraderError, build_course, enter_students, gradebook, read_students
+from grading.nbgrader._config import read_config
 
 from .conftest import ROOT
 
@@ -192,8 +193,6 @@ class OwnCourse:
     def generate(self, unit: str) -> Any:
         from nbgrader.apps.api import NbGraderAPI
         from nbgrader.coursedir import CourseDirectory
-
-        from grading.nbgrader._config import read_config
 
         config = read_config(self.root)
         return NbGraderAPI(CourseDirectory(config=config), config=config).generate_assignment(unit, force=True)
@@ -385,6 +384,28 @@ def test_a_folder_is_needed(course: Course, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NbgraderError, match="is no folder"):
         build_course(course, tmp_path / "file")
+    with pytest.raises(NbgraderError, match=r"file/class cannot be made: Not a directory; give a folder that may be"):
+        build_course(course, tmp_path / "file" / "class")
+
+
+def test_hidden_checks_that_are_not_there_are_said(own: OwnCourse) -> None:
+    own.edit("course.toml", "[limits]", '[nbgrader]\nhidden = "../nohidden"\n\n[limits]')
+    (note,) = own.build().notes
+    assert note.startswith(f"there is no folder {own.folder.parent / 'nohidden'} with hidden checks")
+    (own.folder.parent / "nohidden").mkdir()
+    assert own.build().notes == []
+
+
+def test_the_course_is_found_from_the_class_folder_wherever_it_was_built(
+    own: OwnCourse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `goodinit build --nbgrader ../nbgrader` in a clone that is not the one installed."""
+    monkeypatch.chdir(own.folder)
+    build_course(own.course, Path("../nbgrader"))
+    assert ", course='../course')" in (own.root / "nbgrader_config.py").read_text(encoding="utf-8")
+    own.edit("course.toml", "[limits]", '[nbgrader]\ncourse_id = "mine"\n\n[limits]')
+    monkeypatch.chdir(own.root)
+    assert read_config(own.root).CourseDirectory.course_id == "mine"
 
 
 @pytest.mark.parametrize(

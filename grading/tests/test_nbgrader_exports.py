@@ -80,6 +80,8 @@ def fill(book: Gradebook) -> None:
     book.find_submission_notebook("u1_statistics", "u1_statistics", "ada").late_submission_penalty = 0.25
     book.find_submission_notebook("u1_statistics", "u1_statistics", "formula").late_submission_penalty = 99.0
     book.add_submission("u7_normalization", "ada")
+    grade = book.find_grade("check-batch_norm", "u7_normalization", "u7_normalization", "ada")
+    grade.auto_score, grade.needs_manual_grade = 0.0, False
     book.db.commit()
 
 
@@ -184,6 +186,7 @@ def gradescope_reads(text: str) -> dict[str, Any]:
 
 def test_csv_says_what_nbgraders_own_export_says(class_folder: Path, tmp_path: Path) -> None:
     own = tmp_path / "own.csv"
+    class_folder = ungraded(class_folder, tmp_path / "class")
     with gradebook(class_folder) as book:
         for student in book.students:  # which nbgrader does not quote
             if "," in student.last_name or "," in (student.first_name or ""):
@@ -256,6 +259,39 @@ def test_gradescope_reads_what_nbgrader_stores(class_folder: Path, tmp_path: Pat
 def test_whoever_waits_for_a_person_is_named(class_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert goodinit("grades", "--nbgrader", class_folder, "--format", "csv") == 0
     assert "u1_statistics waits to be graded by hand for emmy" in capsys.readouterr().err
+
+
+def ungraded(class_folder: Path, folder: Path) -> Path:
+    """A copy of the class in which two more submissions of unit 7 have no points from anybody.
+
+    That of emmy could not be read, so that nbgrader has left no notebook; that of comma was read, and waits.
+    """
+    shutil.copytree(class_folder, folder)
+    with gradebook(folder) as book:
+        for student in ("emmy", "comma"):
+            book.add_submission("u7_normalization", student)
+    path = folder / "autograded" / "comma" / "u7_normalization" / "u7_normalization.ipynb"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    return folder
+
+
+def test_what_could_not_be_graded_is_no_zero(
+    class_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = ungraded(class_folder, tmp_path / "class")
+    wanted, unit = stored(folder), "u7_normalization"
+    assert wanted.pop(("emmy", unit)) == wanted.pop(("comma", unit)) == wanted["ada", unit] == 0
+    people = {name: {"SIS Login ID": name} for name in PEOPLE}
+    assert canvas_reads(export(folder, "canvas", tmp_path / "canvas.csv"), people)[1] == wanted
+    said = capsys.readouterr().err
+    assert f"{unit} could not be graded for emmy, as autograding has said; it has no score until it is handed" in said
+    assert f"{unit} waits to be graded by hand for comma\n" in said
+    text = export(folder, "moodle", tmp_path / "moodle.csv")
+    assert moodle_reads(text, "Username", PEOPLE, ("u1_statistics", unit)) == wanted
+    out = tmp_path / "results"
+    assert goodinit("grades", "--nbgrader", folder, "--format", "gradescope-json", "--out", out) == 0
+    assert list(json.loads((out / "students.json").read_text())[unit]) == ["ada@uni.example"]
 
 
 def test_units_can_be_chosen(class_folder: Path, tmp_path: Path) -> None:
@@ -501,6 +537,8 @@ def test_no_folder_gives_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixt
         (("--format", "gradescope-json", "--out", "{}"), "holds something else"),
         (("--format", "gradescope-json", "--out", "{}/moodle.csv"), "holds something else"),
         (("--format", "csv", "--out", "{}"), "cannot be written"),
+        (("--format", "csv", "--out", "."), ". cannot be written: it is a folder; give the name of a file in it"),
+        (("--format", "csv", "--out", "{}/moodle.csv/x.csv"), "x.csv cannot be written: Not a directory"),
         (("--format", "moodle", "--roster", "{0}/moodle.csv", "--out", "{0}/moodle.csv"), "is the roster itself"),
         (("--format", "csv", "--out", "{}/no/such/folder.csv"), "cannot be written: No such file or directory"),
         (("--format", "csv", "--unit", "u2"), "has no u2_initialization"),

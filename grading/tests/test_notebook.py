@@ -22,6 +22,7 @@ from nbgrader.validator import Validator
 from grading.build import notebook_text
 from grading.course import Course
 from grading.judge import Judge
+from grading.notebook import CheckError, check
 from grading.subject import (
     Source,
     TimeExpired,
@@ -392,6 +393,29 @@ def test_what_an_exercise_shows_is_not_shown(session: dict[str, Any]) -> None:
 
 def test_an_unknown_name_is_one_sentence(session: dict[str, Any]) -> None:
     assert session["unknown"]["error"] == "there is no unit or exercise 'maen' (did you mean 'mean'?)"
+
+
+def lerp(start: Any, end: Any, weight: Any) -> Any:
+    """A student's own function."""
+
+
+@pytest.mark.parametrize(
+    ("words", "more", "sentence"),
+    [
+        ((lerp,), {}, 'check takes a name, which goes in quotes: check("lerp")'),
+        (("mean", 3), {}, 'check takes a name, which goes in quotes: check("mean")'),
+        ((), {}, 'check takes the name of an exercise or a unit, in quotes, such as check("mean")'),
+        (("lerp",), {"seed": "x"}, "seed takes a whole number, not 'x'"),
+        (("lerp",), {"seed": 1.0}, "seed takes a whole number, not 1.0"),
+        (("lerp",), {"seed": True}, "seed takes a whole number, not True"),
+    ],
+)
+def test_a_call_of_check_that_asks_for_nothing_is_one_sentence(
+    words: tuple[Any, ...], more: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(CheckError) as error:
+        check(*words, **more)
+    assert error.value._render_traceback_() == [sentence]
 
 
 def test_a_unit_is_all_its_exercises(session: dict[str, Any]) -> None:

@@ -337,6 +337,13 @@ def test_bad_words_give_one_sentence(
     assert said.err.count("\n") == 1
 
 
+def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, page = hand_in(tmp_path / "class", {"ada": OWN, "eve": COPIED}), tmp_path / "file" / "page.html"
+    page.parent.write_text("")
+    assert goodinit("similar", folder, "--out", page) == 2
+    assert capsys.readouterr().err == f"goodinit: {page} cannot be written: Not a directory\n"
+
+
 def test_without_copydetect_there_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from ._record import BLOCKED, KIT_ERROR, NOT_STARTED, PASSED, Verdict, exercise_verdict
-from .render import MARK, render, sentence
+from .render import MARK, lent, render, sentence
 
 HERE = Path(__file__).parent
 # what is told in words, not in code
@@ -91,7 +91,7 @@ def _notes(verdicts: Sequence[Verdict], note: str) -> list[str]:
     state = exercise_verdict(verdicts)
     borrowed = verdicts[0].borrowed
     if borrowed and state not in (PASSED, NOT_STARTED):
-        notes.append(f"{JUDGED} the reference's {', '.join(borrowed)}: yours has not passed yet")
+        notes.append(f"{JUDGED} {lent(borrowed)}")
     if state not in (PASSED, NOT_STARTED, BLOCKED):
         notes.append(f'same numbers again: check("{verdicts[0].exercise}", seed={verdicts[0].seed})')
     return notes

@@ -54,9 +54,13 @@ def render(verdict: Verdict, width: int = 100) -> str:
     if verdict.details:
         lines += ["", *("  " + line for line in verdict.details.splitlines())]
     if verdict.borrowed:
-        names = ", ".join(verdict.borrowed)
-        lines += ["", *textwrap.wrap(f"(judged with the reference's {names}: yours has not passed yet)", width)]
+        lines += ["", *textwrap.wrap(f"(judged with {lent(verdict.borrowed)})", width)]
     return "\n".join(lines)
+
+
+def lent(names: Sequence[str]) -> str:
+    """What of the reference stands beside an exercise: all that it needs and has not passed, or shares its class."""
+    return f"the reference's {', '.join(names)}, so that a mistake there costs nothing here"
 
 
 def sentence(verdict: Verdict) -> str:

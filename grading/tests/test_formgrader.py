@@ -222,10 +222,10 @@ def test_a_class_is_graded_in_formgrader(graded: Class, page: Page) -> None:
         press(pages, student, "autograde", f"Successfully autograded '{UNIT}' for student '{student}'.")
     expect(row(pages, "ada").locator(".score")).to_have_text(f"{CODE_POINTS} / {POINTS}")
     expect(row(pages, "emmy").locator(".score")).to_have_text(f"7.5 / {POINTS}")
-    expect(row(pages, "bob").locator(".score")).to_have_text(f"0.5 / {POINTS}")
+    expect(row(pages, "bob").locator(".score")).to_have_text(f"0.33 / {POINTS}")
     expect(row(pages, "emmy").locator(".status")).to_have_text("needs manual grading")
     expect(row(pages, "bob").locator(".status")).to_have_text("graded")
-    assert graded.scores() == {"ada": (9, 9), "emmy": (7.5, 7.5), "bob": (0.5, 0.5)}
+    assert graded.scores() == {"ada": (9, 9), "emmy": (7.5, 7.5), "bob": (0.333333, 0.333333)}
 
     pages.get_by_role("link", name="Manual Grading").click()
     pages.locator(f'a[href$="/gradebook/{UNIT}"]').click()
@@ -336,7 +336,7 @@ def test_a_notebook_shows_verdicts_and_hints(graded: Class, page: Page) -> None:
     expect(shown(page, "variance_shortcut")).to_contain_text("not started")
 
     write(page, "def mean", "def mean(t):\n    return t.sum() / t.numel()\n")
-    expect(shown(page, "mean")).to_contain_text("public checks passed (2)")
+    expect(shown(page, "mean")).to_contain_text("public checks passed (3)")
     write(page, "def variance", SAMPLE)
     expect(shown(page, "variance")).to_contain_text("wrong: 0 of 3 public checks passed")
     expect(shown(page, "variance")).to_contain_text(SAMPLE_NAMED)

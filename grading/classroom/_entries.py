@@ -7,7 +7,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from grading.course import Course
@@ -26,13 +26,13 @@ LEFT_OVERS = ("__pycache__",)
 class Entry:
     """One submission: its name as the file system has it, whether it is a folder, and the name of its results.
 
-    It is `ambiguous` where another one reads the same: then both are called by the names of their results.
+    `called` is what its student is called where others would be called the same.
     """
 
     raw: str
     is_folder: bool
     slug: str
-    ambiguous: bool = False
+    called: str = ""
 
     @property
     def student(self) -> str:
@@ -48,7 +48,7 @@ class Entry:
 
     @property
     def shown_student(self) -> str:
-        return self.slug if self.ambiguous else readable(self.student) or self.slug
+        return self.called or readable(self.student) or self.slug
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,15 @@ def find(folder: Path) -> list[Entry]:
         kinds = {entry.name: entry.is_dir(follow_symlinks=False) for entry in found}
     names = sorted((name for name in kinds if not name.startswith(".") and name not in LEFT_OVERS), key=os.fsencode)
     slugs = _slugs((name, _student(name, kinds[name])) for name in names)
-    shown = {name: readable(_student(name, kinds[name])) for name in names}
-    many = Counter(shown.values())
-    return [Entry(name, kinds[name], slugs[name], many[shown[name]] > 1) for name in names]
+    entries = [Entry(name, kinds[name], slugs[name]) for name in names]
+    # `ada.py` and `ada.ipynb` by their files' names, `ada` and `ada ` not even by those
+    for attribute in ("shown", "slug"):
+        many = Counter(entry.shown_student for entry in entries)
+        entries = [
+            replace(entry, called=getattr(entry, attribute)) if many[entry.shown_student] > 1 else entry
+            for entry in entries
+        ]
+    return entries
 
 
 def take(course: Course, folder: Path, entry: Entry) -> Taken:

@@ -204,7 +204,7 @@ def test_delegation_is_for_a_person_to_review(graded: Path) -> None:
 
 def test_a_record_says_what_it_is_of(graded: Path) -> None:
     record = records(graded)["right.py"]
-    assert record["student"] == "right" and record["kit"].startswith("0.") and len(record["digest"]) == 64
+    assert record["student"] == "right.py" and record["kit"].startswith("0.") and len(record["digest"]) == 64
     assert (record["points"], record["max_points"]) == (2, 2)
     assert record["seed"] == records(graded)["wrong.py"]["seed"]
     assert set(record["options"]) == {"exercises", "slow", "hints", "data"}
@@ -220,7 +220,7 @@ def test_everything_handed_in_has_a_record_a_page_and_a_row(graded: Path, checko
     rows = list(csv.reader((graded / "grades.csv").read_text(encoding="utf-8").splitlines()))
     assert rows[0] == ["student", "points", "max", "u1_statistics", "problem"]
     assert len(rows) == len(visible) + 1
-    assert ["right", "2", "2", "2", ""] in rows
+    assert ["right.py", "2", "2", "2", ""] in rows
 
 
 def test_file_names_are_plain_and_unique_in_any_case(graded: Path) -> None:
@@ -290,7 +290,7 @@ def test_submissions_that_read_the_same_are_told_apart(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     shown = {entry.raw: entry.shown_student for entry in find(tmp_path)}
     assert len(set(shown.values())) == len(shown) == 4
-    assert shown["emmy.py"] == "emmy" and shown["ada "] == "ada%20"
+    assert shown["emmy.py"] == "emmy" and shown["ada.py"] == "ada.py" and shown["ada "] == "ada%20"
 
 
 def test_links_and_pipes_are_never_opened(course: Course, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a terminal without ✓ shows ? instead of failing
     words = sys.argv[1:] if argv is None else argv
     args = _parser().parse_args(words or ["status"])
+    args.words = words
     try:
         course = load(find_root(Path.cwd()))
         return COMMANDS[args.command].run(course, args)

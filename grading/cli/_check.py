@@ -19,6 +19,8 @@ from grading.subject import Sources, Subject, read_sources, reviewed
 from grading.verdict import NOT_STARTED, PASSED, Verdict, exercise_verdict
 from grading.verdict.render import MARK, STYLE, render, summary
 
+from ._again import again
+
 
 def check(course: Course, args: argparse.Namespace) -> int:
     """Judges the targets, prints what was found, and returns 0 only when every check passed."""
@@ -102,7 +104,7 @@ def _as_text(judge: Judge, course: Course, verdicts: Iterable[Verdict], args: ar
     if mine:
         _print_exercise(console, judge, course.exercises[mine[-1].exercise], mine, args.verbose)
     console.out(_summary(course, judge, found, console), end="", highlight=False)
-    console.print(f"Same numbers again: goodinit check --seed {judge.seed}", highlight=False)
+    console.print(again(args, judge.seed), highlight=False, markup=False, soft_wrap=True)
     return found
 
 

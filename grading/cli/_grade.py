@@ -10,6 +10,8 @@ from pathlib import Path
 from grading.classroom import GradeError, Options, grade
 from grading.course import Course
 
+from ._again import again
+
 ADDRESS = re.compile(r"(?:(?:tcp|tls|ucx|wss?)://)?[^/]+:\d+(?:/.*)?|gateway:.+")
 
 
@@ -41,7 +43,7 @@ def run(course: Course, args: argparse.Namespace) -> int:
     print(f"{graded} graded{f', {done.kept} of them before' if done.kept else ''}: {done.index}, {done.table}")
     if done.problems:
         print(f"{done.problems} could not be graded in full; the last column of {done.table} says why")
-    print(f"Same numbers again: goodinit grade --seed {done.seed}")
+    print(again(args, done.seed))
     return 1 if done.problems else 0
 
 

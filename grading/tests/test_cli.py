@@ -71,7 +71,7 @@ def test_a_wrong_answer_in_a_file(checkout: Path, capsys: pytest.CaptureFixture[
     assert verdicts == {"variance": "wrong", "mean": "not started"}
     text = say(capsys, "check", "variance", "--impl", "mine.py", "--seed", "1", code=1)
     assert "✗ variance: wrong" in text
-    assert "goodinit check --seed 1" in text
+    assert "goodinit check variance --impl mine.py --seed 1" in text
     assert "0 of 1 points" in text
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from grading.course import CellLimits
 from grading.subject import Composition, SubjectDied, TimeExpired
 
-from ._processes import REPLY_BYTES, Sandbox, SandboxError, Worker
+from ._processes import REPLY_BYTES, Sandbox, SandboxError, Worker, undisturbed
 from ._wire import WireError
 
 TEXT, PICTURE = "text/plain", "image/png"
@@ -32,8 +32,9 @@ class CellSandbox(Sandbox):
         fresh = self._control is None
         control = super()._started()
         if fresh:
-            control.send(json.dumps({"do": "cells"}).encode())
-            problem = json.loads(control.recv(REPLY_BYTES))["problem"]
+            with undisturbed():
+                control.send(json.dumps({"do": "cells"}).encode())
+                problem = json.loads(control.recv(REPLY_BYTES))["problem"]
             if problem:
                 raise SandboxError(f"cells cannot be run here: {problem}; pip install 'goodinit[instructor]'")
         return control

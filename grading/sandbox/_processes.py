@@ -79,7 +79,7 @@ class StudentError(Exception):
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Time that runs out in the block, and Ctrl-C, wait until it is over.
 
     An answer of the template's that nobody has waited for would be taken for the answer to the next request, and that
@@ -175,7 +175,7 @@ class Sandbox:
         for attempt in (1, 2):
             try:
                 control = self._started()
-                with _undisturbed():
+                with undisturbed():
                     return request(control)
             except (OSError, ValueError, LookupError) as error:
                 self.close()
@@ -235,7 +235,7 @@ class Sandbox:
         if control is None:
             return {}
         try:
-            with _undisturbed():
+            with undisturbed():
                 control.send(json.dumps({"do": "reap", "pid": pid}).encode())
                 report: dict[str, Any] = json.loads(control.recv(REPLY_BYTES))
             return report
@@ -398,7 +398,7 @@ class Worker:
 
     def kill(self) -> dict[str, Any]:
         """Ends the process at once, whatever it is doing; says how it ended and what it used."""
-        with _undisturbed():
+        with undisturbed():
             if self.ended is None:
                 self.ended = {}
                 with contextlib.suppress(ProcessLookupError):

@@ -90,7 +90,9 @@ def undisturbed() -> Iterator[None]:
         yield
         return
     # their handlers, for blocking them in this thread does not keep other threads from taking them in
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM)}
+    # one that is not Python's own cannot be put back
+    before = {number: handler for number, handler in handlers.items() if handler is not None}
     missed: list[int] = []
     try:
         for number in before:

@@ -175,7 +175,12 @@ def _empty(node: ast.stmt, exercise: str) -> None:
 
 def _postpones(tree: ast.Module) -> bool:
     """Whether a module never evaluates its annotations, by its import from __future__."""
-    return any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in tree.body)
+    return any(
+        isinstance(node, ast.ImportFrom)
+        and node.module == "__future__"
+        and any(alias.name == "annotations" for alias in node.names)
+        for node in tree.body
+    )
 
 
 def _lendable(whole: Source, borrower: ast.Module) -> Source:

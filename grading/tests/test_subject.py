@@ -188,7 +188,7 @@ def test_a_loose_file_is_not_given_what_it_is_to_write(judge_text: Judging) -> N
 
 @pytest.mark.parametrize("file", ["{unit}.py", "answers.py"])
 def test_a_file_of_one_exercise_alone_is_enough(course: Course, tmp_path: Path, file: str) -> None:
-    """With nothing of what was given beside it, and without the import that keeps annotations from being evaluated."""
+    """With nothing of what was given beside it, and no import that keeps annotations from being evaluated."""
     reference = read_sources(course, ROOT / "solutions")
     for exercise in course.exercises.values():
         whole = reference.whole(exercise.unit)
@@ -196,7 +196,8 @@ def test_a_file_of_one_exercise_alone_is_enough(course: Course, tmp_path: Path, 
         alone = _Unannotated().visit(copy.deepcopy(whole.definitions[exercise.symbol]))
         path = tmp_path / exercise.id / file.format(unit=exercise.unit)
         path.parent.mkdir()
-        path.write_text(ast.unparse(ast.fix_missing_locations(ast.Module([*imports, alone], []))), encoding="utf-8")
+        text = ast.unparse(ast.fix_missing_locations(ast.Module([*imports, alone], [])))
+        path.write_text(f"from __future__ import division\n{text}", encoding="utf-8")
         found = Subject(course, read_sources(course, path), reference)
         assert callable(found.exercise(exercise)), exercise.id
         found.close()

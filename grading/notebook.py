@@ -141,7 +141,7 @@ class Session:
             with self._judging(sources, exercise, seed) as judge:
                 verdicts += judge.judge([exercise], slow=slow)
                 many = 0 if slow else sum(check.slow for check in judge.checks(exercise.id))
-            sentences = reviewed(self.course, [exercise], sources).get(exercise.id, ())
+            sentences = reviewed(self.course, [exercise.id], sources).get(exercise.id, ())
             lines = [f"a person will look at this: {sentence}" for sentence in sentences]
             if many:
                 lines.append(f'{many} check that trains left out: check("{exercise.id}", slow=True) runs it')

@@ -117,7 +117,7 @@ class Bench:
         problems = _unreadable(sources, self.exercises)
         notes = {
             name: [clean(sentence) for sentence in sentences]
-            for name, sentences in reviewed(self.course, self.exercises, sources).items()
+            for name, sentences in reviewed(self.course, (one.id for one in self.exercises), sources).items()
         }
         subject = RemoteSubject(self.course, sources, self.reference, self.sandbox)
         judge = Judge(

@@ -224,8 +224,7 @@ class Session:
             return
         where = {name: self._place(exercise) for name, exercise in self.course.exercises.items()}
         terminalreporter.section("goodinit")
-        judged = [self.course.exercises[name] for name in dict.fromkeys(verdict.exercise for verdict in self.found)]
-        reviews = reviewed(self.course, judged, self.judge.subject.sources)
+        reviews = reviewed(self.course, (verdict.exercise for verdict in self.found), self.judge.subject.sources)
         writer = terminalreporter._tw
         text = summary(self.course, self.found, where, reviews, width=writer.fullwidth, color=writer.hasmarkup)
         terminalreporter.write_line(text.rstrip())

@@ -90,6 +90,11 @@ class _Binding:
     certain: bool = True
     imported: bool = False
 
+    @property
+    def path(self) -> str:
+        """Of something from outside the submission, where that is; else nothing."""
+        return self.known.dotted if isinstance(self.known, _Path) else ""
+
 
 class _Scope:
     """The names of a module, a class body or a function."""
@@ -179,10 +184,10 @@ def review(course: Course, exercise: Exercise, source: Source) -> list[str]:
     return [*found, f"and {more} more like these"] if more else found
 
 
-def reviewed(course: Course, exercises: Iterable[Exercise], sources: Sources) -> dict[str, list[str]]:
-    """What `review` says of the exercises that a submission defines, where it says anything."""
+def reviewed(course: Course, names: Iterable[str], sources: Sources) -> dict[str, list[str]]:
+    """What `review` says of those exercises, by name, that a submission defines, where it says anything."""
     found = {}
-    for exercise in exercises:
+    for exercise in map(course.exercises.__getitem__, dict.fromkeys(names)):
         source = sources.of(exercise)
         if isinstance(source, Source) and source.defines(exercise) and (said := review(course, exercise, source)):
             found[exercise.id] = said
@@ -201,6 +206,7 @@ class _Review:
     def __init__(self, course: Course, exercise: Exercise, source: Source) -> None:
         self.exercise = exercise
         self.finished = [name.split(".") for name in exercise.delegation]
+        self.packages = {words[0] for words in self.finished}
         # `torch.Tensor.var` and `pandas.Series.ewm` are called on an object whose class the source does not tell
         self.methods = {words[-1] for words in self.finished if len(words) > 2 and words[-2][:1].isupper()}
         unit = course.by_unit.get(source.name)
@@ -222,8 +228,8 @@ class _Review:
     def entries(self) -> list[tuple[int, str]]:
         symbol = self.exercise.symbol
         for binding in self._current(symbol, None):
-            if isinstance(binding.known, _Path) and self._verdict(binding.known.dotted):
-                self._note(binding.node, f"`{symbol}` is `{binding.known.dotted}`, the finished thing itself")
+            if self._verdict(binding.path):
+                self._note(binding.node, f"`{symbol}` is `{binding.path}`, the finished thing itself")
         self._note_tampering()
         self._follow(symbol, None)
         while self.todo:
@@ -240,9 +246,8 @@ class _Review:
             self._note(binding.node, "`__name__` is changed: what reads like an experiment runs")
         for bindings in self.module.names.values():
             for binding in bindings:
-                path = binding.known.dotted if isinstance(binding.known, _Path) else ""
-                if path.partition(".")[0] == OURS and not path.startswith(FOR_STUDENTS):
-                    self._note(binding.node, f"`{path}` belongs to what judges it")
+                if binding.path.partition(".")[0] == OURS and not binding.path.startswith(FOR_STUDENTS):
+                    self._note(binding.node, f"`{binding.path}` belongs to what judges it")
 
     # -- the walk
 
@@ -389,7 +394,7 @@ class _Review:
         step = STEPS.fullmatch(words[-1])
         if step and any(words[0] == name[0] and name[-1].lower() == step[1] for name in self.finished):
             return "does the work of this exercise"
-        if path.endswith(".__dict__") and any(words[0] == name[0] for name in self.finished):
+        if path.endswith(".__dict__") and words[0] in self.packages:
             return "hides what is called"
         if any(path == hiding or path.startswith(hiding + ".") for hiding in HIDING):
             return "hides what is called"
@@ -410,7 +415,7 @@ class _Review:
     def _look_up(self, node: ast.expr, of: ast.expr, name: ast.expr, scope: _Scope) -> None:
         """Judges `getattr(of, name)`."""
         receiver, word = self._resolve(of, scope), _constant(name)
-        modules = {path for path in _paths(receiver) if path.partition(".")[0] in {words[0] for words in self.finished}}
+        modules = {path for path in _paths(receiver) if path.partition(".")[0] in self.packages}
         if modules and word is None:
             self._note(node, f"`getattr` on `{min(modules)}` hides what is called")
         elif (self.methods and _Kind.TENSOR in receiver) or (word is not None and _Kind.UNKNOWN in receiver):
@@ -425,7 +430,7 @@ class _Review:
     def _subscripted(self, node: ast.expr, of: ast.expr, key: ast.expr, scope: _Scope) -> None:
         """Judges `torch.__dict__[key]`, `sys.modules[key]` and `globals()[key]`."""
         for path in _paths(self._resolve(of, scope)):
-            table = path.endswith(".__dict__") and path.partition(".")[0] in {words[0] for words in self.finished}
+            table = path.endswith(".__dict__") and path.partition(".")[0] in self.packages
             if (table or path in ("sys.modules", "globals()")) and _constant(key) is None:
                 self._note(node, f"`{_text(of)}` with a name that is computed hides what is called")
 

@@ -364,6 +364,7 @@ class Worker:
             "path": module.path,
             "seeded_from": module.seeded_from,
             "own": sorted(module.own),
+            "text": encode(module.text.encode(errors="surrogatepass")),
         }
         send(self.connection, answer, encode.buffers, deadline)
 

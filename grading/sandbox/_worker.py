@@ -115,8 +115,10 @@ class Worker:
         message, buffers = receive(self.connection, MAX_BUFFERS)
         if "missing" in message:
             raise ModuleNotFoundError(message["missing"])
-        code: tuple[CodeType, ...] = marshal.loads(Decoder(buffers, self._known)(message["code"]))
-        return ModuleCode(code, message["path"], message["seeded_from"], frozenset(message["own"]))
+        read = Decoder(buffers, self._known)
+        code: tuple[CodeType, ...] = marshal.loads(read(message["code"]))
+        text = read(message["text"]).decode(errors="surrogatepass")
+        return ModuleCode(code, message["path"], message["seeded_from"], frozenset(message["own"]), text)
 
     def _open(self, message: dict[str, Any], read: Decoder) -> Any:
         key = message["package"]

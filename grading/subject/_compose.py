@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import linecache
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from functools import cached_property, lru_cache
@@ -79,7 +80,9 @@ class Composition:
             return self._loose_module(loose)
         tree, source = self._unit_tree(name)
         compiled = _compiled if self.reference is not None else _compiled_by_statement
-        return ModuleCode(compiled(tree, str(source.path)), str(source.path))
+        # the text of the reference stays here
+        text = _text(source) if source is self.own(name) else ""
+        return ModuleCode(compiled(tree, str(source.path)), str(source.path), text=text)
 
     def _unit_tree(self, unit: str) -> tuple[ast.Module, Source]:
         source = self.own(unit)
@@ -96,7 +99,7 @@ class Composition:
 
     def _loose_module(self, loose: Source) -> ModuleCode:
         if self.reference is None:
-            return ModuleCode(_compiled(loose.tree, str(loose.path)), str(loose.path))
+            return ModuleCode(_compiled(loose.tree, str(loose.path)), str(loose.path), text=_text(loose))
         tree = loose.tree
         exercises = [self.course.exercises[name] for name in self.lent]
         for unit in self.reference.units:
@@ -104,7 +107,7 @@ class Composition:
             whole = _lendable(self.whole(unit), loose.tree)
             tree = substitute(Source(loose.name, loose.path, loose.shown_path, tree), whole, here)
         own = frozenset([*loose.definitions, self.exercise.symbol])
-        return ModuleCode(_compiled(tree, str(loose.path)), str(loose.path), self.exercise.unit, own)
+        return ModuleCode(_compiled(tree, str(loose.path)), str(loose.path), self.exercise.unit, own, _text(loose))
 
     def whole(self, unit: str) -> Source:
         """The reference's file of a unit."""
@@ -142,6 +145,10 @@ class Composition:
                 for name in exercise.names:
                     _empty(found[name], exercise.id)
         return tree
+
+
+def _text(source: Source) -> str:
+    return "".join(linecache.getlines(str(source.path)))
 
 
 # each bug that a diagnosis tries is loaded anew for every check that fails

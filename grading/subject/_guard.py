@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from operator import is_
 from types import CodeType, FrameType
 from typing import Any
@@ -164,9 +165,10 @@ def _give_up(seconds: float) -> None:
 def preserved_state(*, chance: bool = True) -> Iterator[None]:
     """Leaves torch's defaults, its and Python's names, folder and environment as they were, and random states too.
 
-    Without `chance`, random states stay as the block leaves them.
+    Without `chance`, random states stay as the block leaves them. In the block `torch.compile` compiles nothing.
     """
     names = [(space, dict(vars(space))) for space in NAMESPACES]
+    compiling, torch.compile = torch.compile, _as_written
     generators = (random.getstate(), np.random.get_state(), torch.random.get_rng_state()) if chance else None
     dtype, device, threads = torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads()
     grad, strict = torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled()
@@ -178,6 +180,8 @@ def preserved_state(*, chance: bool = True) -> Iterator[None]:
         with warnings.catch_warnings():
             yield
     finally:
+        # first, for only then most checks have changed nothing
+        torch.compile = compiling
         for space, before in names:
             _restore(space, before)
         if generators:
@@ -202,6 +206,11 @@ def preserved_state(*, chance: bool = True) -> Iterator[None]:
             os.environ.update(environment)
         if folder and _folder() != folder:
             os.chdir(folder)
+
+
+def _as_written(model: Any = None, **options: Any) -> Any:
+    """Stands in for `torch.compile`: what it makes gives the same results, after longer than a check may last."""
+    return model if model is not None else partial(_as_written, **options)
 
 
 def _restore(space: Any, before: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import importlib.abc
 import importlib.machinery
 import inspect
 import itertools
+import linecache
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +21,15 @@ _numbers = itertools.count(1)
 class ModuleCode:
     """One module, compiled in one piece or in several that run one after the other.
 
-    It may use names of the unit `seeded_from` without importing them, except `own`.
+    It may use names of the unit `seeded_from` without importing them, except `own`. `text` is what the submission has
+    at `path`, for whoever looks up the source of a function, as `torch.jit.script` does.
     """
 
     code: tuple[CodeType, ...]
     path: str
     seeded_from: str | None = None
     own: frozenset[str] = frozenset()
+    text: str = ""
 
 
 class Modules(Protocol):
@@ -80,6 +83,8 @@ class Package(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         found = self.modules.module(module.__name__.rpartition(".")[2])
         module.__file__ = found.path
+        if found.text and found.path not in linecache.cache:
+            linecache.cache[found.path] = len(found.text), None, found.text.splitlines(keepends=True), found.path
         if found.seeded_from:
             names = vars(self.load(found.seeded_from)).items()
             public = {name: value for name, value in names if not name.startswith("_") and name not in found.own}

@@ -312,6 +312,39 @@ def test_a_second_call_behind_the_wall_draws_other_random_numbers(course: Course
             assert verdicts(course, sources, "kaiming_normal", seed, place)["kaiming_normal_generator"].verdict == WRONG
 
 
+COMPILED = """
+import torch
+
+@torch.compile(dynamic=True)
+def mean(t):
+    return t.sum() / t.numel()
+
+@torch.jit.script
+def variance(t: torch.Tensor) -> torch.Tensor:
+    return (t - t.mean()).pow(2).mean()
+
+class Deviation(torch.nn.Module):
+    def forward(self, t):
+        return variance(t).sqrt()
+
+def standard_deviation(t):
+    module = Deviation()
+    module.compile()
+    return torch.compile(module)(t)
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_compiled_answers_are_judged_like_others(course: Course, sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "u1_statistics.py").write_text(COMPILED, encoding="utf-8")
+    sources, compiling = read_sources(course, tmp_path), torch.compile
+    for place in (None, sandbox):
+        for name in ("mean", "variance", "standard_deviation"):
+            found = verdicts(course, sources, name, 1, place)
+            assert {verdict.verdict for verdict in found.values()} == {PASSED}, found
+    assert torch.compile is compiling
+
+
 @pytest.mark.parametrize("how", ["a crash", "a loop", "a name taken away", "a given class left out"])
 def test_a_spoilt_unit_costs_the_next_one_nothing(course: Course, sandbox: Sandbox, tmp_path: Path, how: str) -> None:
     spoil_unit_4(tmp_path, how)

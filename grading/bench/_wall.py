@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from grading.course import Course, load
-from grading.judge import Input, Judge
+from grading.judge import Drawn, Judge
 from grading.sandbox import RemoteSubject, Sandbox
 from grading.startup import spare_what_exists
 from grading.subject import Sources, read_sources
@@ -33,20 +34,36 @@ def wall_rows(root: Path, runs: int) -> list[Row]:
         for unit in UNITS:
             here = [_submission(course, reference, unit, seed, None) for seed in range(runs + 1)][1:]
             there = [_submission(course, reference, unit, seed, sandbox) for seed in range(runs + 1)][1:]
-            judge = Judge(course, reference, reference, CLASS_SEED)
-            checks = [check for exercise in course.by_unit[unit].exercises for check in judge.checks(exercise.id)]
-            inputs = {
-                check.name: judge.drawn(check, questions=True) for check in checks if check.drawn and not check.slow
-            }
+            known = _known(course, reference, unit, sandbox)
+            unlike = {name: replace(drawn, right=None) for name, drawn in known.items()}
             # as the process does that the judges of a class come from
             spare_what_exists()
-            many = [_submission(course, reference, unit, CLASS_SEED, sandbox, inputs) for _ in range(runs + 1)][1:]
+            alike, others = (
+                [_submission(course, reference, unit, CLASS_SEED, sandbox, inputs) for _ in range(runs + 1)][1:]
+                for inputs in (known, unlike)
+            )
             rows.append((f"{unit}, all checks, in this process, CPU", here, ""))
-            for what, seconds in (("one submission", there), ("one of a class", many)):
+            for what, seconds in (
+                ("one submission", there),
+                ("one of a class", others),
+                ("one of a class with the reference's answers bit for bit", alike),
+            ):
                 ratio = statistics.median(seconds) / statistics.median(here)
                 text = f"{unit}, all checks, behind the wall, {what}, CPU"
                 rows.append((text, seconds, f"{ratio:.2f} times in this process"))
     return rows
+
+
+def _known(course: Course, reference: Sources, unit: str, sandbox: Sandbox) -> dict[str, Drawn]:
+    """What a class shares: inputs, and what identifies right answers."""
+    judge = Judge(
+        course, reference, reference, CLASS_SEED, subject=RemoteSubject(course, reference, reference, sandbox)
+    )
+    exercises = course.by_unit[unit].exercises
+    checks = [check for exercise in exercises for check in judge.checks(exercise.id) if not check.slow]
+    found = judge.drawn_for_many(checks)
+    judge.close()
+    return found
 
 
 def _first_answer(course: Course, reference: Sources, sandbox: Sandbox) -> float:
@@ -64,7 +81,7 @@ def _submission(
     unit: str,
     seed: int,
     sandbox: Sandbox | None,
-    inputs: dict[str, list[Input]] | None = None,
+    inputs: dict[str, Drawn] | None = None,
 ) -> float:
     """CPU seconds of the judge and of its workers for all checks of one unit, on the reference."""
     start = time.process_time()

@@ -34,7 +34,7 @@ with importing():
     from grading.bugs import UNHURRIED_SECONDS
     from grading.course import CellLimits, Course, Exercise, load
     from grading.data import DataError, garments
-    from grading.judge import Input, Judge, SuiteError, load_suite
+    from grading.judge import Drawn, Judge, SuiteError, load_suite
     from grading.sandbox import CellSandbox, RemoteSubject, Sandbox, SandboxError, run_cells
     from grading.subject import Broken, Composition, Sources, read_sources, reviewed
     from grading.verdict import PASSED, clean
@@ -79,13 +79,13 @@ class Bench:
         self.hidden = Path(setup["hidden"]) if setup.get("hidden") else None
         self.max_points = self._warm()
         self.inputs_seed: int | None = setup.get("inputs_seed")
-        self.inputs = {} if self.inputs_seed is None else self._drawn(self.inputs_seed)
         needs_garments = self.slow and any(
             "garments" in check.fixtures for exercise in self.exercises for check in self._checks(exercise)
         )
         self.garments = garments(setup["data"]) if needs_garments else None
         # last, for the template gets ready meanwhile
         self.sandbox.fork().kill()
+        self.inputs = {} if self.inputs_seed is None else self._drawn(self.inputs_seed)
 
     def _checks(self, exercise: Exercise, judge: Judge | None = None) -> list[Any]:
         checks = (judge or self._judge).checks(exercise.id)
@@ -103,11 +103,17 @@ class Bench:
                 self._judge.run(check)
         return {exercise.id: math.fsum(check.share for check in self._checks(exercise)) for exercise in self.exercises}
 
-    def _drawn(self, seed: int) -> dict[str, list[Input]]:
-        """The inputs of all checks, which are the same for all submissions with this seed: drawn once, not by each."""
-        judge = Judge(self.course, self.reference, self.reference, seed, hidden=self.hidden)
+    def _drawn(self, seed: int) -> dict[str, Drawn]:
+        """The inputs of all checks, and what identifies right answers to them.
+
+        They are the same for all submissions with this seed: found out once, not by each.
+        """
+        subject = RemoteSubject(self.course, self.reference, self.reference, self.sandbox)
+        judge = Judge(self.course, self.reference, self.reference, seed, subject=subject, hidden=self.hidden)
         checks = [check for exercise in self.exercises for check in self._checks(exercise, judge)]
-        return {check.name: judge.drawn(check, questions=True) for check in checks if check.drawn}
+        found = judge.drawn_for_many(checks)
+        judge.close()
+        return found
 
     def judge(self, path: Path, seed: int, connection: Connection) -> dict[str, Any]:
         """The plain findings on one submission; says when it has been read, which has a deadline of its own."""

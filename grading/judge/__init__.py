@@ -2,14 +2,14 @@
 
 from ._checks import FIXTURES, Check, SuiteError, checks_of, load_suite
 from ._diagnoses import Replays
-from ._inputs import PROFILE, Input, is_costly
+from ._inputs import PROFILE, Drawn, is_costly
 from ._judge import Judge, NotStarted, fresh_seed
 
 __all__ = [
     "FIXTURES",
     "PROFILE",
     "Check",
-    "Input",
+    "Drawn",
     "Judge",
     "NotStarted",
     "Replays",

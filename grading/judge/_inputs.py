@@ -22,7 +22,7 @@ from hypothesis.internal.conjecture.data import ConjectureData
 from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
 from hypothesis.internal.constants_ast import Constants
 
-from grading.subject import Question, copied
+from grading.subject import Question, Questions, copied
 
 from ._checks import Check
 
@@ -73,8 +73,18 @@ class Input:
 
     given: dict[str, Any]
     choices: tuple[Any, ...] | None
-    # what the check's body asks first
-    question: Question | None = None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The inputs of a check, and what its body asks first with each of them, where it does so with all.
+
+    `right` is what answers share with which the check is known to pass without another question.
+    """
+
+    inputs: list[Input]
+    questions: Questions | None = None
+    right: bytes | None = None
 
 
 class _Asked(BaseException):

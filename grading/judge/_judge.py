@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +16,10 @@ from hypothesis.errors import FlakyFailure, HypothesisException, UnsatisfiedAssu
 from grading.bugs import DIAGNOSIS_SECONDS, Run
 from grading.course import Course, Exercise
 from grading.subject import (
+    Answers,
     Delegated,
     KitFailure,
-    Question,
+    Questions,
     Sources,
     Subject,
     SubjectDied,
@@ -47,7 +48,7 @@ from grading.verdict import (
 from ._body import Running, Sink, StubReached, begin, recording, seed_everything
 from ._checks import Check, checks_of, load_hidden_suite, load_suite
 from ._diagnoses import Diagnoses, Replays
-from ._inputs import Input, draw, first_question, simplify
+from ._inputs import Drawn, Input, draw, first_question, simplify
 
 # after so many checks of an exercise that met their time limit, its others would most likely meet it too
 EXPIRED_CHECKS = 2
@@ -104,7 +105,7 @@ class Judge:
         seconds: bool = True,
         hints: Mapping[str, int] | None = None,
         subject: Subject | None = None,
-        inputs: Mapping[str, list[Input]] | None = None,
+        inputs: Mapping[str, Drawn] | None = None,
         replays: Replays | None = None,
         hidden: Path | None = None,
         diagnosis_seconds: float = DIAGNOSIS_SECONDS,
@@ -133,6 +134,8 @@ class Judge:
         self._expired: Counter[str] = Counter()
         # how often the body of each check has run
         self.draws: Counter[str] = Counter()
+        # of the reference: what identifies the answers on which a check has passed, where it asks nothing else
+        self.right: dict[str, bytes] = {}
         self._resolving: set[str] = set()
 
     def checks(self, exercise: str) -> list[Check]:
@@ -177,22 +180,33 @@ class Judge:
         with self.running(check):
             self.execute(check, fixtures, ahead=ahead)
 
-    def drawn(self, check: Check, *, questions: bool = False) -> list[Input]:
+    def drawn(self, check: Check, *, questions: bool = False) -> Drawn:
         """The inputs of a drawn check, on request with what its body asks first with each of them.
 
         Both follow from the seed alone, and are the same for whatever is judged.
         """
-        inputs = draw(check, self.seed_of(check))
-        return self._with_questions(check, inputs) if questions else list(inputs)
+        seed = self.seed_of(check)
+        inputs, asked = list(draw(check, seed)), []
+        if questions and "beside" in check.fixtures:
+            for one in inputs:
+                seed_everything(seed)
+                question = first_question(check, one.given)
+                if question is None:
+                    break
+                asked.append(question)
+        return Drawn(inputs, Questions(tuple(asked)) if len(asked) == len(inputs) else None)
 
-    def _with_questions(self, check: Check, inputs: Iterable[Input]) -> list[Input]:
-        if "beside" not in check.fixtures:
-            return list(inputs)
-        seed, asked = self.seed_of(check), []
-        for one in inputs:
-            seed_everything(seed)
-            asked.append(one if one.question else replace(one, question=first_question(check, one.given)))
-        return asked
+    def drawn_for_many(self, checks: Sequence[Check]) -> dict[str, Drawn]:
+        """The inputs of those of `checks` that are drawn, for judges of many subjects with this seed.
+
+        Where this one judges the reference in a process of its own, also what identifies right answers.
+        """
+        found = {check.name: self.drawn(check, questions=self.subject.answers_ahead) for check in checks if check.drawn}
+        self.inputs = found
+        for check in checks:
+            if check.name in found and found[check.name].questions and not check.slow:
+                self.run(check)
+        return {name: replace(drawn, right=self.right.get(name)) for name, drawn in found.items()}
 
     def passed(self, exercise: str) -> bool:
         """Whether the public checks of an exercise that do not train all pass; they are run if that is not known."""
@@ -286,27 +300,34 @@ class Judge:
                     self._failed[check.name] = record
                     raise
 
-        inputs: Iterable[Input] = self.inputs.get(check.name) or draw(check, seed)
-        answers: Iterator[Callable[[], Any]] | None = None
-        if ahead and "beside" in check.fixtures:
-            inputs = known = self._with_questions(check, inputs)
-            answers = self._answers(check, [one.question for one in known], seed)
-        for found in inputs:
+        known = self.inputs.get(check.name)
+        answers = None
+        if ahead:
+            known = known or self.drawn(check, questions=True)
+            answers = self._answers(check, known, seed)
+            if answers and known.right and known.right == answers.identity():
+                # bit for bit those of the reference, on which the body has been run and asked nothing else
+                return
+        requests = self.subject.requests
+        inputs: Iterable[Input] = known.inputs if known else draw(check, seed)
+        for number, found in enumerate(inputs):
             try:
-                run(found.given, next(answers) if answers else None)
+                run(found.given, answers.each[number] if answers else None)
             except UnsatisfiedAssumption:
                 continue
             except Exception as failure:
                 simplify(check, found, run)
                 raise FlakyFailure("a check that failed has passed", [failure]) from None
+        if answers and self.is_reference and requests == self.subject.requests:
+            self.right[check.name] = answers.identity()
 
-    def _answers(self, check: Check, questions: list[Question | None], seed: int) -> Iterator[Callable[[], Any]] | None:
+    def _answers(self, check: Check, drawn: Drawn, seed: int) -> Answers | None:
         """What comes of the first question of each run, asked all at once; None where a run asks something else."""
-        exercise, asked = self.course.exercises[check.exercise], [one for one in questions if one]
-        if len(asked) < len(questions):
+        if drawn.questions is None:
             return None
+        exercise = self.course.exercises[check.exercise]
         try:
-            return iter(self.subject.ahead(exercise, self._passed_prerequisites(exercise), asked, seed))
+            return self.subject.ahead(exercise, self._passed_prerequisites(exercise), drawn.questions, seed)
         except SubjectDied as death:
             raise _DiedAhead from death
 

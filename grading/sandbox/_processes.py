@@ -20,18 +20,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from hashlib import blake2b
 from itertools import count
 from typing import Any, Self, TypeVar
 
 import torch
 
 from grading.course import Course
-from grading.subject import Composition, KitFailure, SubjectDied, TimeExpired, tensors_in
+from grading.subject import Answers, Composition, KitFailure, SubjectDied, TimeExpired, tensors_in
 
 from ._confine import Limits, explain, platform_problem
 from ._outer import outer_wall
 from ._stand_ins import Objects, Remote, linked
-from ._wire import MEGABYTE, Closed, Decoder, Encoder, Late, WireError, bounded, receive, send
+from ._wire import MEGABYTE, Closed, Decoder, Encoder, Late, WireError, as_json, bounded, receive, send
 
 REPLY_BYTES = 65_536
 # a module can need others, and no more than there are
@@ -276,7 +277,7 @@ class Worker:
         self.seed: int | None = None
         # whether a check has ended, of which the worker is told with the next request
         self.check_ended = False
-        self.questions = count(1)
+        self.requests = 0
         self.seconds = START_SECONDS
         self.ended: dict[str, Any] | None = None
 
@@ -296,10 +297,10 @@ class Worker:
         if self.check_ended:
             fields["end"], self.check_ended = True, False
         try:
-            question = next(self.questions)
-            send(self.connection, {"do": do, "to": question, **fields}, encode.buffers if encode else (), deadline)
+            self.requests = number = self.requests + 1
+            send(self.connection, {"do": do, "to": number, **fields}, encode.buffers if encode else (), deadline)
             header, buffers = self._answer(deadline)
-            if header.get("to") != question:
+            if header.get("to") != number:
                 raise WireError("an answer to another question")
             if "error" in header:
                 raise self._raised(header["error"])
@@ -318,14 +319,14 @@ class Worker:
             self.kill()
             raise
 
-    def ask_many(self, encode: Encoder, **fields: Any) -> list[Callable[[], Any]]:
-        """Sends many questions in one request; for each a function that returns or raises what came of it."""
+    def ask_many(self, encode: Encoder, **fields: Any) -> Answers:
+        """Sends many questions in one request."""
         header, _, read = self.exchange("ahead", encode, **fields)
         found = header.get("answers")
         if not isinstance(found, list) or len(found) != len(fields["questions"]):
             self.kill()
             raise SubjectDied("broke the rules of its connection (as many answers as questions were expected)")
-        return [partial(self._one_of_many, one, read) for one in found]
+        return Answers([partial(self._one_of_many, one, read) for one in found], partial(_identity, found, read))
 
     def _one_of_many(self, found: Any, read: Decoder) -> Any:
         try:
@@ -353,7 +354,7 @@ class Worker:
         composition = self.compositions[number]
         if not isinstance(name, str) or name not in composition.names:
             raise WireError("an unknown module was asked for")
-        encode = Encoder(_no_object)
+        encode = Encoder(no_object)
         try:
             module = composition.module(name)
         except ModuleNotFoundError as error:
@@ -419,7 +420,7 @@ class Worker:
     def _stand_in(self, value: Any) -> dict[str, Any]:
         if isinstance(value, Remote) and value._worker is self:
             return {"$": "object", "i": value._number}
-        raise KitFailure(f"a {type(value).__name__} cannot be sent to the code under test")
+        return no_object(value)
 
     def call(self, number: int, name: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Calls an object, or a method of it; tensors that come back remember how they were computed."""
@@ -455,5 +456,20 @@ class Worker:
                     tensor.data = now.to(tensor.dtype)
 
 
-def _no_object(value: Any) -> dict[str, Any]:
-    raise WireError(f"a {type(value).__name__} cannot cross")
+def _identity(answers: list[Any], read: Decoder) -> bytes:
+    """A digest of answers as they came over the wire, but for where exceptions came by."""
+    plain = [_without_frames(one) if isinstance(one, dict) else one for one in answers]
+    try:
+        return blake2b(as_json(plain).encode() + read.buffers).digest()
+    except RecursionError:
+        # nested so deeply that they will be refused
+        return b""
+
+
+def _without_frames(answer: dict[str, Any]) -> dict[str, Any]:
+    error = answer.get("error")
+    return {**answer, "error": {**error, "frames": None}} if isinstance(error, dict) else answer
+
+
+def no_object(value: Any) -> dict[str, Any]:
+    raise KitFailure(f"a {type(value).__name__} cannot be sent to the code under test")

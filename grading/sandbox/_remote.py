@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from grading.course import Course, Exercise
-from grading.subject import Composition, Gone, Opening, Parameter, Question, Sources, Subject, SubjectDied
+from grading.subject import Answers, Composition, Gone, Opening, Parameter, Questions, Sources, Subject, SubjectDied
 
-from ._processes import Sandbox, Worker
+from ._processes import Sandbox, Worker, no_object
 from ._stand_ins import Remote, RemoteCallable
+from ._wire import Encoder
 
 # compositions that stay alive at once; each is a process
 MAX_WORKERS = 3
@@ -46,13 +48,27 @@ class RemoteOpening:
         shipped = encode(_shipped(scenario))
         return self.worker.ask("beside", encode, object=self.handle._number, scenario=shipped, values=encode(values))
 
-    def ahead(self, questions: Sequence[Question], seed: int) -> list[Callable[[], Any]]:
-        encode = self.worker.encoder()
-        scenarios = list(dict.fromkeys(scenario for scenario, _ in questions))
-        asked = [[scenarios.index(scenario), encode(values)] for scenario, values in questions]
-        shipped = [encode(_shipped(scenario)) for scenario in scenarios]
+    def ahead(self, questions: Questions, seed: int) -> Answers:
+        if questions not in _encoded:
+            _encoded[questions] = _Encoded(questions)
+        sent = _encoded[questions]
         number = self.handle._number
-        return self.worker.ask_many(encode, object=number, scenarios=shipped, questions=asked, seed=seed)
+        return self.worker.ask_many(
+            sent.encode, object=number, scenarios=sent.scenarios, questions=sent.questions, seed=seed
+        )
+
+
+class _Encoded:
+    """Many questions as they are sent: the same for all who are asked them."""
+
+    def __init__(self, questions: Questions) -> None:
+        self.encode = Encoder(no_object)
+        scenarios = list(dict.fromkeys(scenario for scenario, _ in questions.asked))
+        self.questions = [[scenarios.index(scenario), self.encode(values)] for scenario, values in questions.asked]
+        self.scenarios = [self.encode(_shipped(scenario)) for scenario in scenarios]
+
+
+_encoded: WeakKeyDictionary[Questions, _Encoded] = WeakKeyDictionary()
 
 
 @cache
@@ -123,12 +139,14 @@ class RemoteSubject(Subject):
         self._current = opening.worker
         return opening
 
-    def ahead(
-        self, exercise: Exercise, passed: Sequence[str], questions: Sequence[Question], seed: int
-    ) -> list[Callable[[], Any]]:
+    def ahead(self, exercise: Exercise, passed: Sequence[str], questions: Questions, seed: int) -> Answers:
         opening = self._opening(exercise, self.defined(exercise), passed)
         assert isinstance(opening, RemoteOpening), "everything opens behind the wall"
         return opening.ahead(questions, seed)
+
+    @property
+    def requests(self) -> int:  # type: ignore[override]
+        return self._current.requests if self._current else 0
 
     def _worker(self, key: tuple[str, ...]) -> Worker:
         """The worker of one composition: what it lends is never what it judges, and no other worker's memory."""

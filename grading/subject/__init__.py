@@ -3,7 +3,7 @@
 from ._cells import finished
 from ._compose import Composition
 from ._guard import TimeExpired, preserved_state, time_limit
-from ._local import KitFailure, Opening, Question, Subject, SubjectDied, SubjectError
+from ._local import Answers, KitFailure, Opening, Question, Questions, Subject, SubjectDied, SubjectError
 from ._package import Gone, ModuleCode, Opened, Package, Parameter
 from ._review import review, reviewed
 from ._sources import Broken, ImplError, Source, Sources, definitions, read_source, read_sources, source_of_cells
@@ -11,6 +11,7 @@ from ._tensors import copied, same_tensor, tensors_in
 from ._unavailable import Delegated, unavailable
 
 __all__ = [
+    "Answers",
     "Broken",
     "Composition",
     "Delegated",
@@ -23,6 +24,7 @@ __all__ = [
     "Package",
     "Parameter",
     "Question",
+    "Questions",
     "Source",
     "Sources",
     "Subject",

@@ -7,6 +7,7 @@ import itertools
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from grading.course import Course, Exercise
@@ -19,6 +20,25 @@ from ._tensors import copied
 
 # a scenario, and the values that it is run with
 Question = tuple[Callable[..., Any], dict[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Questions:
+    """Many questions that are asked at once, again and again; equal only to itself, so that all that is made of them
+    can be kept."""
+
+    asked: tuple[Question, ...]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What came of many questions: for `each` a function that returns or raises it.
+
+    `identity` gives the same bytes for answers that are the same bit for bit, wherever an exception came by.
+    """
+
+    each: list[Callable[[], Any]]
+    identity: Callable[[], bytes]
 
 
 class SubjectError(Exception):
@@ -65,6 +85,8 @@ class Subject:
     sparing = False
     # whether it saves time to ask the questions of many runs at once
     answers_ahead = False
+    # how often code of another process has been asked for something
+    requests = 0
 
     def __init__(self, course: Course, sources: Sources, reference: Sources | None = None) -> None:
         self.course = course
@@ -117,10 +139,8 @@ class Subject:
 
         return beside
 
-    def ahead(
-        self, exercise: Exercise, passed: Sequence[str], questions: Sequence[Question], seed: int
-    ) -> list[Callable[[], Any]]:
-        """Runs the scenarios of `questions`, each after seeding; a function for each gives or raises what came."""
+    def ahead(self, exercise: Exercise, passed: Sequence[str], questions: Questions, seed: int) -> Answers:
+        """Runs the scenarios of `questions`, each after seeding."""
         raise NotImplementedError("asked only of subjects with answers_ahead")
 
     def pieces(self, exercise: Exercise, passed: Sequence[str] = ()) -> Pieces:

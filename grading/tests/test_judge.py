@@ -225,7 +225,7 @@ def test_inputs_that_are_drawn_beforehand_give_the_same_verdicts(course: Course)
     exercises = [course.exercises[name] for name in ("correlation", "rmsprop")]
     checks = [check for exercise in exercises for check in first.checks(exercise.id) if check.drawn]
     inputs = {check.name: first.drawn(check) for check in checks}
-    assert all(len(inputs[check.name]) >= 10 for check in checks)
+    assert all(len(inputs[check.name].inputs) >= 10 for check in checks)
     for bug in (None, *(load_bugs(course)[exercise.id][0] for exercise in exercises)):
         sources = with_bug(course, reference, bug) if bug else reference
         judged = [exercise for exercise in exercises if bug is None or exercise.id == bug.exercise]
@@ -244,7 +244,7 @@ def test_inputs_follow_from_the_seed_and_differ_from_each_other(course: Course) 
     seed = fresh_seed()
     one, again, other = [Judge(course, reference, reference, number) for number in (seed, seed, seed + 1)]
     check = one.check_named("u1_statistics", "covariance_value")
-    drawn = [[found.choices for found in judge.drawn(check)] for judge in (one, again, other)]
+    drawn = [[found.choices for found in judge.drawn(check).inputs] for judge in (one, again, other)]
     assert drawn[0] == drawn[1], f"seed {seed}"
     assert len(set(drawn[0])) == len(drawn[0]) == 25
     # the simplest comes first, whatever the seed is

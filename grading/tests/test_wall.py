@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,12 +18,12 @@ from typing import Any
 import pytest
 import torch
 
-from grading.bugs import Variant, load_bugs, load_variants, with_bug
+from grading.bugs import UNHURRIED_SECONDS, Variant, load_bugs, load_variants, with_bug
 from grading.course import Course
-from grading.judge import Judge, fresh_seed
+from grading.judge import Drawn, Judge, fresh_seed
 from grading.sandbox import RemoteSubject, Sandbox, SandboxError, outer_wall
 from grading.sandbox._outer import ROOMS
-from grading.subject import Sources, SubjectDied, TimeExpired, read_sources
+from grading.subject import Questions, Sources, SubjectDied, TimeExpired, read_sources
 from grading.verdict import DELEGATED, NOT_STARTED, PASSED, WRONG, Verdict
 
 from .conftest import ROOT
@@ -229,8 +230,8 @@ def test_questions_that_are_asked_at_once_are_answered_as_each_by_itself(
 ) -> None:
     exercise = course.exercises["layer_norm"]
     values = [{"x": torch.randn(2, 3), "eps": eps} for eps in (0.5, -1.0, 2.0)]
-    answers = subject.ahead(exercise, [], [(_added, one) for one in values], 7)
-    for one, answer in zip(values, answers, strict=True):
+    answers = subject.ahead(exercise, [], Questions(tuple((_added, one) for one in values)), 7)
+    for one, answer in zip(values, answers.each, strict=True):
         subject.seed(7)
         if one["eps"] < 0:
             for ask in (answer, lambda one=one: subject.beside(exercise)(_added, **one)):
@@ -246,7 +247,8 @@ def test_questions_that_are_asked_at_once_are_answered_as_each_by_itself(
 def test_as_many_answers_as_questions_are_taken(course: Course, subject: RemoteSubject, layer: Any) -> None:
     layer._worker.exchange = lambda *request, **fields: ({"answers": [{"value": None}] * 2}, None, None)
     with pytest.raises(SubjectDied, match="as many answers as questions"):
-        subject.ahead(course.exercises["layer_norm"], [], [(_added, {"x": torch.ones(1), "eps": 1.0})], 7)
+        asked = Questions(((_added, {"x": torch.ones(1), "eps": 1.0}),))
+        subject.ahead(course.exercises["layer_norm"], [], asked, 7)
 
 
 def test_the_input_is_found_with_which_code_ends_its_process(course: Course, sandbox: Sandbox, tmp_path: Path) -> None:
@@ -301,6 +303,62 @@ def test_one_of_each_gets_the_same_verdicts_on_both_sides(course: Course, sandbo
                 assert (there[check].verdict, there[check].points) == (verdict.verdict, verdict.points), (
                     f"seed {seed}: {check}: {there[check].message}"
                 )
+
+
+@pytest.mark.parametrize("name", ["group_norm", "adam"])
+def test_answers_known_to_be_right_need_no_second_look(
+    course: Course, sandbox: Sandbox, tmp_path: Path, name: str
+) -> None:
+    seed, reference = fresh_seed(), reference_of(course)
+    remote = RemoteSubject(course, reference, reference, sandbox)
+    first = Judge(course, reference, reference, seed, subject=remote)
+    checks = [check for check in first.checks(name) if not check.slow]
+    known = first.drawn_for_many(checks)
+    first.close()
+    assert all(known[check.name].right for check in checks)
+
+    def judged(sources: Sources, inputs: dict[str, Drawn]) -> Judge:
+        subject = RemoteSubject(course, sources, reference, sandbox)
+        judge = Judge(
+            course, sources, reference, seed, subject=subject, inputs=inputs, diagnosis_seconds=UNHURRIED_SECONDS
+        )
+        for check in checks:
+            judge.run(check)
+        judge.close()
+        return judge
+
+    copy = tmp_path / "copy"
+    shutil.copytree(reference.path, copy)
+    right = judged(read_sources(course, copy), known)
+    assert {right.verdicts[check.name].verdict for check in checks} == {PASSED}
+    assert not any(right.draws[check.name] for check in checks)
+    bug = random.Random(seed).choice(load_bugs(course)[name])
+    for sources in (read_sources(course, copy), with_bug(course, reference, bug)):
+        as_usual = judged(sources, {check: dataclasses.replace(drawn, right=None) for check, drawn in known.items()})
+        assert as_usual.verdicts == judged(sources, known).verdicts, f"seed {seed}: {bug.name}"
+        assert all(as_usual.draws[check.name] for check in checks)
+
+
+def test_an_exception_is_the_same_answer_wherever_it_came_by_and_no_other_one(
+    course: Course, subject: RemoteSubject
+) -> None:
+    exercise = course.exercises["layer_norm"]
+
+    def identity(scenario: Callable[..., Any], **values: Any) -> bytes:
+        return subject.ahead(exercise, [], Questions(((scenario, values),)), 7).identity()
+
+    assert identity(_refused, how="known") == identity(_refused_elsewhere, how="known")
+    assert identity(_refused, how="known") != identity(_refused, how="loudly")
+    assert identity(_added, x=torch.ones(1), eps=1.0) != identity(_added, x=torch.ones(1), eps=2.0)
+
+
+def _refused(pieces: Any, *, how: str) -> Any:
+    pieces.LayerNorm().fail(how)
+
+
+def _refused_elsewhere(pieces: Any, *, how: str) -> Any:
+    layer = pieces.LayerNorm()
+    layer.fail(how)
 
 
 def test_a_second_call_behind_the_wall_draws_other_random_numbers(course: Course, sandbox: Sandbox) -> None:

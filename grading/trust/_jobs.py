@@ -22,7 +22,7 @@ from hypothesis import Phase
 
 from grading.bugs import UNHURRIED_SECONDS, Bug, Variant, load_bugs, with_bug
 from grading.course import Course, load
-from grading.judge import PROFILE, Check, Input, Judge, Replays, is_costly, load_suite
+from grading.judge import PROFILE, Check, Drawn, Judge, Replays, is_costly, load_suite
 from grading.sandbox import RemoteSubject, Sandbox
 from grading.startup import importing
 from grading.subject import Sources, TimeExpired, read_sources
@@ -73,11 +73,11 @@ class _Worker:
         return found
 
     @lru_cache(400)  # noqa: B019
-    def inputs(self, check: Check, seed: int) -> list[Input]:
+    def inputs(self, check: Check, seed: int) -> Drawn:
         """What is drawn for a check with a seed: the same for all answers that are judged with it."""
         judge = Judge(self.course, self.reference, self.reference, seed)
         try:
-            return judge.drawn(check) if check.drawn else []
+            return judge.drawn(check) if check.drawn else Drawn([])
         finally:
             judge.close()
 
@@ -155,7 +155,7 @@ def _run_checks(
 
     Without `costly` only of those that draw as many inputs as is usual.
     """
-    inputs: dict[str, list[Input]] = {}
+    inputs: dict[str, Drawn] = {}
     subject = RemoteSubject(worker.course, sources, worker.reference, worker.sandbox) if wall else None
     judge = Judge(
         worker.course,
@@ -300,7 +300,7 @@ def _power(worker: _Worker, job: Job) -> Finding:
     sources = with_bug(worker.course, worker.reference, bug)
     seen = []
     for seed in range(job.seed, job.seed + job.seeds):
-        inputs: dict[str, list[Input]] = {}
+        inputs: dict[str, Drawn] = {}
         judge = Judge(worker.course, sources, worker.reference, seed, inputs=inputs, diagnosis_seconds=0.0)
         try:
             check = judge.check_named(worker.course.unit_of(job.exercise).id, check_name)
@@ -323,7 +323,7 @@ def _chance(worker: _Worker, job: Job) -> Finding:
         try:
             for check in judge.checks(job.exercise):
                 if check.name in bug.caught_by:
-                    inputs = worker.inputs(check, seed)
+                    inputs = worker.inputs(check, seed).inputs
                     drawn[check.name] += len(inputs)
                     shown[check.name] += sum(_fails(judge, check, one.given) for one in inputs)
         finally:

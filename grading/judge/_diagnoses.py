@@ -7,7 +7,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from grading.bugs import Allowance, BankError, Bug, Diagnosis, OutOfTime, Run, bugs_of, diagnose, explains
-from grading.subject import Sources, Subject, SubjectDied, TimeExpired, copied, preserved_state, tensors_in
+from grading.subject import Sources, Subject, SubjectDied, TimeExpired, copied, preserved_state
 
 from ._body import Sink, StubReached, recording, seed_everything
 from ._checks import Check
@@ -122,9 +122,5 @@ def _evidence_inputs(check: Check, seed: int) -> list[Input]:
         simplest, *others = draw(check, seed, COSTLY_EVIDENCE_RUNS + 1)
     else:
         simplest, *others = draw(check, seed, 2 * EVIDENCE_RUNS + 1)
-        others = sorted(others, key=_size, reverse=True)[:EVIDENCE_RUNS]
+        others = sorted(others, key=lambda one: one.numbers, reverse=True)[:EVIDENCE_RUNS]
     return others or [simplest]
-
-
-def _size(drawn: Input) -> int:
-    return sum(tensor.numel() for tensor in tensors_in(drawn.given))

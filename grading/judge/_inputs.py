@@ -22,7 +22,7 @@ from hypothesis.internal.conjecture.data import ConjectureData
 from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
 from hypothesis.internal.constants_ast import Constants
 
-from grading.subject import Question, Questions, copied
+from grading.subject import Question, Questions, copied, tensors_in
 
 from ._checks import Check
 
@@ -53,9 +53,7 @@ class _FromTheSeedAlone(HypothesisProvider):
     Those would make the numbers that a seed gives depend on which checks ran, or whose code was loaded, before.
     """
 
-    @property
-    def _local_constants(self) -> Constants:
-        return Constants()
+    _local_constants = Constants()
 
 
 # the engine that simplifies an input draws from it, too
@@ -73,6 +71,16 @@ class Input:
 
     given: dict[str, Any]
     choices: tuple[Any, ...] | None
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers its tensors have."""
+        return sum(tensor.numel() for tensor in tensors_in(self.given))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Smaller for a simpler one."""
+        return len(self.choices or ()), self.numbers
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ import torch
 
 from grading.bugs import UNHURRIED_SECONDS, Variant, load_bugs, load_variants, with_bug
 from grading.course import Course
-from grading.judge import Drawn, Judge, fresh_seed
+from grading.judge import Check, Drawn, Judge, fresh_seed
+from grading.judge._inputs import identity, simplify
 from grading.sandbox import RemoteSubject, Sandbox, SandboxError, outer_wall
 from grading.sandbox._outer import ROOMS
 from grading.subject import Questions, Sources, SubjectDied, TimeExpired, read_sources
@@ -339,17 +340,43 @@ def test_answers_known_to_be_right_need_no_second_look(
         assert all(as_usual.draws[check.name] for check in checks)
 
 
+def test_behind_the_wall_one_failure_of_an_exercise_is_simplified(
+    course: Course, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed, reference = fresh_seed(), reference_of(course)
+    [bug] = [bug for bug in load_bugs(course)["group_norm"] if bug.name == "size taken for number"]
+    sources = with_bug(course, reference, bug)
+    simplified: list[str] = []
+
+    def counted(check: Check, *how: Any) -> None:
+        simplified.append(check.name)
+        simplify(check, *how)
+
+    monkeypatch.setattr("grading.judge._judge.simplify", counted)
+    subject = RemoteSubject(course, sources, reference, sandbox)
+    judge = Judge(course, sources, reference, seed, subject=subject, diagnosis_seconds=0.0)
+    checks = [check for check in judge.checks("group_norm") if not check.slow]
+    known = judge.inputs = {check.name: judge.drawn(check, questions=True) for check in checks}
+    wrong = [check.name for check in checks if judge.run(check).verdict == WRONG]
+    judge.close()
+    assert len(wrong) > 2, f"seed {seed}"
+    assert simplified == wrong[:1], f"seed {seed}"
+    for name in wrong[1:]:
+        shown = identity(judge._runs[name].drawn)
+        assert shown in {identity(one.given) for one in known[name].inputs}, f"seed {seed}: {name}"
+
+
 def test_an_exception_is_the_same_answer_wherever_it_came_by_and_no_other_one(
     course: Course, subject: RemoteSubject
 ) -> None:
     exercise = course.exercises["layer_norm"]
 
-    def identity(scenario: Callable[..., Any], **values: Any) -> bytes:
+    def answer(scenario: Callable[..., Any], **values: Any) -> bytes:
         return subject.ahead(exercise, [], Questions(((scenario, values),)), 7).identity()
 
-    assert identity(_refused, how="known") == identity(_refused_elsewhere, how="known")
-    assert identity(_refused, how="known") != identity(_refused, how="loudly")
-    assert identity(_added, x=torch.ones(1), eps=1.0) != identity(_added, x=torch.ones(1), eps=2.0)
+    assert answer(_refused, how="known") == answer(_refused_elsewhere, how="known")
+    assert answer(_refused, how="known") != answer(_refused, how="loudly")
+    assert answer(_added, x=torch.ones(1), eps=1.0) != answer(_added, x=torch.ones(1), eps=2.0)
 
 
 def _refused(pieces: Any, *, how: str) -> Any:

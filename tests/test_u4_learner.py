@@ -253,8 +253,7 @@ def _copies(pieces, *, own, epoch, later):
         learner.epoch = later
         result[name] = [lonely.own, hasattr(lonely, "epoch"), twin.own, twin.epoch]
     half = pieces.Callback.__new__(pieces.Callback)
-    names = ("model", "batch", "learn", "order", "anything")
-    result["half-made"] = [hasattr(half, name) for name in names]
+    result["half-made"] = {name: hasattr(half, name) for name in ("model", "batch", "order", "anything")}
     half.learn = learner
     result["completed"] = half.epoch
     return result
@@ -274,8 +273,8 @@ def test_callback_survives_copies(callback, beside, own, epoch, later):
             got[name][:2], [own, False], f"[callback.own, hasattr(callback, 'epoch')] after {name} without a learner"
         )
         expect(got[name][2:], [own, expected], f"[callback.own, callback.epoch] after {name} with a learner")
-    names = "['model', 'batch', 'learn', 'order', 'anything']"
-    expect(got["half-made"], [False] * 3 + [True, False], f"hasattr of Callback.__new__(Callback) for {names}")
+    has = {"model": False, "batch": False, "order": True, "anything": False}
+    expect(got["half-made"], has, "hasattr of Callback.__new__(Callback) for")
     expect(got["completed"], later, "callback.epoch of Callback.__new__(Callback), once it has a learner,")
 
 

@@ -77,8 +77,9 @@ def _new(pieces, layer, dtype):
 
 
 def _state(norm):
-    """A copy of the state_dict."""
-    return {name: value.detach().clone() for name, value in dict(norm.state_dict()).items()}
+    """A copy of the tensors in the state_dict, beside which a module may keep more."""
+    state = dict(norm.state_dict())
+    return {name: value.detach().clone() for name, value in state.items() if isinstance(value, torch.Tensor)}
 
 
 def _set(norm, values):
@@ -87,7 +88,7 @@ def _set(norm, values):
     sizes = {name: state[name].numel() for name in values if name in state}
     if sizes == {name: value.numel() for name, value in values.items()}:
         filled = {name: value.to(state[name].dtype).reshape(state[name].shape) for name, value in values.items()}
-        norm.load_state_dict({**state, **filled})
+        norm.load_state_dict({**norm.state_dict(), **filled})
     return sizes
 
 
@@ -511,7 +512,7 @@ def _saved_and_loaded(pieces, *, layer, values, x):
         return {"parameters": parameters, "sizes": sizes}
     norm(x)
     saved = _state(norm)
-    loaded.load_state_dict(saved)
+    loaded.load_state_dict(norm.state_dict())
     loaded = loaded.double()
     dtypes = {name: str(value.dtype) for name, value in _state(loaded).items()}
     loaded.eval()

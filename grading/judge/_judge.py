@@ -223,7 +223,8 @@ class Judge:
 
     def resolve(self, check: Check) -> None:
         """Finds out which prerequisites of a check's exercise have passed; the reference needs nothing of itself."""
-        for name in () if self.is_reference else self.course.prerequisites(check.exercise):
+        exercise = self.course.exercises[check.exercise]
+        for name in () if self.is_reference else self.subject.builds_on(exercise):
             self.passed(name)
 
     def fixtures(self, check: Check) -> dict[str, Any]:
@@ -392,13 +393,13 @@ class Judge:
     # -- inside
 
     def _passed_prerequisites(self, exercise: Exercise) -> list[str]:
-        return [name for name in self.course.prerequisites(exercise.id) if self.is_reference or self.passed(name)]
+        return [name for name in self.subject.builds_on(exercise) if self.is_reference or self.passed(name)]
 
     def _waiting(self, exercise: Exercise) -> list[str]:
         """The prerequisites that an exercise must wait for: it takes own pieces only, or nothing can stand in."""
         if self.is_reference or (self.reference is not None and not exercise.own_pieces):
             return []
-        return [name for name in self.course.prerequisites(exercise.id) if not self.passed(name)]
+        return [name for name in self.subject.builds_on(exercise) if not self.passed(name)]
 
     def _reach(self, check: Check, subject: Subject) -> Any:
         exercise = self.course.exercises[check.exercise]
@@ -553,7 +554,7 @@ def _evidence(error: Mismatch) -> list[tuple[str, str]]:
     """What came back beside what was expected."""
     if error.problem:
         return [("problem", error.problem)]
-    return [("came back", show(error.got)), ("expected", show(error.want))]
+    return list(zip(("came back", "expected"), error.shown, strict=True))
 
 
 def _lines(*pairs: tuple[str, str] | None) -> str:

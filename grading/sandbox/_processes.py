@@ -22,6 +22,7 @@ from dataclasses import asdict
 from functools import partial
 from hashlib import blake2b
 from itertools import count
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import torch
@@ -191,9 +192,9 @@ class Sandbox:
             self.begin()
             assert self._begun is not None and self._process is not None, "it was begun"
             try:
-                answer = self._begun.recv(64)
+                answer = self._begun.recv(REPLY_BYTES).decode()
             except TimeoutError:
-                answer = b""
+                answer = ""
             if not answer:
                 self._process.kill()
                 _, words = self._process.communicate()
@@ -201,6 +202,12 @@ class Sandbox:
                 self.close()
                 last = (words.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
                 raise SandboxError(f"the process that workers are forked from did not start: {last}")
+            if answer != str(Path(__file__).parent):
+                self.close()
+                raise SandboxError(
+                    f"workers would run the goodinit in {Path(answer).parents[1]}, and this one is in "
+                    f"{Path(__file__).parents[2]}: run `goodinit` as it was installed, or install this one"
+                )
             self._control, self._begun = self._begun, None
         return self._control
 

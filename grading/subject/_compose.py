@@ -9,21 +9,24 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from types import CodeType
+from typing import TypeVar
 
 from grading.course import Course, Exercise
 
 from ._package import ModuleCode
 from ._sources import Source, Sources, bound_by, definitions
 
+Statement = TypeVar("Statement", bound=ast.stmt)
 
-def borrowed(course: Course, exercise: Exercise, passed: Iterable[str]) -> tuple[str, ...]:
-    """The exercises whose reference stands in while `exercise` is judged.
 
-    Those are its prerequisites that have not passed, and the exercises that share a class with it or with one of
-    its prerequisites: a method of `SGD` cannot be judged while another one of `SGD` raises.
+def borrowed(course: Course, exercise: Exercise, needed: Iterable[str], passed: Iterable[str]) -> tuple[str, ...]:
+    """The exercises whose reference stands in while `exercise`, which builds on those `needed`, is judged.
+
+    Those are what it builds on and has not passed, and the exercises that share a class with it or with one of
+    those: a method of `SGD` cannot be judged while another one of `SGD` raises.
     """
     passed = set(passed)
-    closure = [course.exercises[name] for name in course.prerequisites(exercise.id)]
+    closure = [course.exercises[name] for name in needed]
     classes = {(piece.unit, piece.symbol) for piece in (exercise, *closure)}
     family = {piece.id for piece in course.exercises.values() if (piece.unit, piece.symbol) in classes}
     family.update(piece.id for piece in closure)
@@ -106,6 +109,7 @@ class Composition:
             here = [piece for piece in exercises if piece.unit == unit and loose.defines(piece)]
             whole = _lendable(self.whole(unit), loose.tree)
             tree = substitute(Source(loose.name, loose.path, loose.shown_path, tree), whole, here)
+            _bring_siblings(tree, whole, here)
         own = frozenset([*loose.definitions, self.exercise.symbol])
         return ModuleCode(_compiled(tree, str(loose.path)), str(loose.path), self.exercise.unit, own, _text(loose))
 
@@ -222,12 +226,45 @@ def substitute(source: Source, reference: Source, exercises: list[Exercise]) -> 
     for exercise in exercises:
         for name in exercise.names:
             here = definitions(tree)
-            owner = here.get(exercise.symbol)
+            owner = _class_of(here.get(exercise.symbol), here)
             if "." in name and isinstance(owner, ast.ClassDef):
-                _put(owner.body, here.get(name), reference.definitions[name], end=True)
-            elif owner is not None:
+                if here.get(name) in tree.body:
+                    _give_later(tree.body, here[name], name, reference.definitions[name])
+                else:
+                    _put(owner.body, here.get(name), reference.definitions[name], end=True)
+            elif owner is not None and "." not in name:
                 _put(tree.body, owner, reference.definitions[exercise.symbol], end=False)
     return tree
+
+
+def _give_later(body: list[ast.stmt], old: ast.stmt, name: str, new: ast.stmt) -> None:
+    """Gives a class the method `name` after `old`, which does so itself."""
+    assert isinstance(new, ast.FunctionDef), "the reference's classes define their methods"
+    method = _as_at(new, old.lineno)
+    method.name = f"_lent_{new.name}"
+    assignment = _as_at(ast.parse(f"{name} = {method.name}").body[0], old.lineno)
+    place = body.index(old) + 1
+    body[place:place] = [method, assignment]
+
+
+def _bring_siblings(tree: ast.Module, reference: Source, exercises: list[Exercise]) -> None:
+    """Imports what the definitions of `exercises` need of their own unit, into a module that is not that unit."""
+    nodes = [
+        node for exercise in exercises for name in exercise.names for node in ast.walk(reference.definitions[name])
+    ]
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    missing = sorted(used & reference.definitions.keys() - _names(tree))
+    if missing:
+        _put(tree.body, None, ast.ImportFrom(reference.name, [ast.alias(name) for name in missing], 1), end=False)
+
+
+def _class_of(owner: ast.stmt | None, here: dict[str, ast.stmt]) -> ast.stmt | None:
+    """The class itself, where a name is another name for one of the module."""
+    tried: list[ast.stmt] = []
+    while isinstance(owner, ast.Assign) and isinstance(owner.value, ast.Name) and owner not in tried:
+        tried.append(owner)
+        owner = here.get(owner.value.id)
+    return owner
 
 
 def _bring_along(tree: ast.Module, reference: Source) -> None:
@@ -259,11 +296,13 @@ def _local_name(alias: ast.alias) -> str:
 
 def _put(body: list[ast.stmt], old: ast.stmt | None, new: ast.stmt, *, end: bool) -> None:
     """Places `new` where `old` stands, else at the end of a class or before a module's first definition."""
-    if old in body:
+    if old in body and len(bound_by(old)) == 1:
         body[body.index(old)] = _as_at(new, old.lineno)
-    else:
-        index = len(body) if end else _first_definition(body)
-        body.insert(index, _as_at(new, _line(body, index)))
+        return
+    # what binds other names too, or is part of another statement, stays: the later definition counts
+    around = (place for place, statement in enumerate(body, 1) if old is not None and old in ast.walk(statement))
+    index = next(around, len(body) if end else _first_definition(body))
+    body.insert(index, _as_at(new, _line(body, index)))
 
 
 def _first_definition(body: list[ast.stmt]) -> int:
@@ -275,9 +314,9 @@ def _line(body: list[ast.stmt], index: int) -> int:
     return body[min(index, len(body) - 1)].lineno if body else 1
 
 
-def _as_at(new: ast.stmt, line: int) -> ast.stmt:
+def _as_at(new: Statement, line: int) -> Statement:
     """A copy that is numbered like what stands there, so that a traceback names a line of the student's file."""
-    new = copy.deepcopy(new)
+    new = ast.fix_missing_locations(copy.deepcopy(new))
     for node in ast.walk(new):
         if hasattr(node, "lineno"):
             node.lineno = node.end_lineno = line  # type: ignore[attr-defined]

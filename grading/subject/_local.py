@@ -14,6 +14,7 @@ from grading.course import Course, Exercise
 
 from ._compose import Composition, borrowed
 from ._guard import TimeExpired, preserved_state, time_limit
+from ._needs import builds_on
 from ._package import Gone, Opened, Package, Parameter, Pieces
 from ._sources import Broken, Source, Sources
 from ._tensors import copied
@@ -98,6 +99,7 @@ class Subject:
         self._reached: dict[tuple[Opening, str], Any] = {}
         self._failures: dict[tuple[str, ...], SubjectError] = {}
         self._packages: dict[tuple[str, ...], Package] = {}
+        self._needed: dict[str, list[str]] = {}
         # units that cannot be imported: the others are judged with the reference's
         self._given_up: set[str] = set()
 
@@ -108,8 +110,17 @@ class Subject:
         # what has passed in a unit that is of no use to others is not there
         away = self._away(exercise)
         return borrowed(
-            self.course, exercise, [name for name in passed if self.course.exercises[name].unit not in away]
+            self.course,
+            exercise,
+            self.builds_on(exercise),
+            [name for name in passed if self.course.exercises[name].unit not in away],
         )
+
+    def builds_on(self, exercise: Exercise) -> list[str]:
+        """All exercises that `exercise` builds on, as the course says and the submission has it, in course order."""
+        if exercise.id not in self._needed:
+            self._needed[exercise.id] = builds_on(self.course, exercise, self.sources)
+        return self._needed[exercise.id]
 
     def exercise(self, exercise: Exercise, passed: Sequence[str] = ()) -> Any:
         """The function or class that the student wrote, ready to be called.

@@ -6,6 +6,7 @@ import ast
 import linecache
 import os
 import re
+import tokenize
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -98,8 +99,13 @@ class Sources:
         source = self.of(exercise)
         if not isinstance(source, Source):
             return None
-        found = [_stub(source.definitions.get(name)) for name in exercise.names]
-        return found[0] if all(found) else None
+        nodes = [source.definitions.get(name) for name in exercise.names]
+        found = [_stub(node) for node in nodes]
+        # a class may be given its methods later
+        inside = {id(inner) for node in nodes if node for inner in ast.walk(node)}
+        given = [node for name, node in source.definitions.items() if name.startswith(f"{exercise.symbol}.")]
+        whole = "." in exercise.names[0] or all(id(node) in inside for node in given)
+        return found[0] if whole and all(found) else None
 
     def all(self) -> Iterator[Source]:
         for source in (*self.units.values(), self.loose):
@@ -137,6 +143,15 @@ def read_source(course: Course, path: Path) -> Source | Broken | None:
     return _read(path, path.stem, course) if path.is_file() else None
 
 
+def _text(path: Path) -> str:
+    """The text of a file in the encoding that it names, as Python reads it; raises ValueError for any other."""
+    try:
+        with tokenize.open(path) as file:
+            return file.read()
+    except (SyntaxError, UnicodeDecodeError):
+        raise ValueError("it is not UTF-8, and names no other encoding that Python knows") from None
+
+
 def _file_of(folder: Path, unit: Unit) -> Path | None:
     names = (unit.file, unit.file.replace(".py", ".ipynb"))
     return next((folder / name for name in names if (folder / name).is_file()), None)
@@ -149,7 +164,7 @@ def _read(path: Path, name: str, course: Course) -> Source | Broken:
             return Broken(f"the file is larger than {MAX_BYTES // 1_000_000} MB", shown)
         if path.suffix == ".ipynb":
             return source_of_cells(course, name, path, _code_cells(path), shown=shown)
-        text = path.read_text(encoding="utf-8-sig")
+        text = _text(path)
         if len(text) > MAX_CODE:
             raise ValueError(TOO_MUCH)
     except (OSError, UnicodeDecodeError, ValueError) as error:
@@ -216,26 +231,69 @@ def _cwd_exists() -> bool:
 class _Imports(ast.NodeTransformer):
     """Sends every import of a unit (`from exercises.u4_learner import ...`) to the submission's own modules."""
 
+    FOLDERS = ("exercises", "solutions")
+
     def __init__(self, units: frozenset[str]) -> None:
         self.units = units
 
+    def _unit(self, module: str) -> str:
+        """The unit that a module's name means; empty for none."""
+        folder, _, name = module.rpartition(".")
+        return name if name in self.units and folder in ("", *self.FOLDERS) else ""
+
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom:
-        words = (node.module or "").split(".")
-        if words[-1] in self.units and words[:-1] in ([], ["exercises"], ["solutions"]):
-            node.module, node.level = words[-1], 1
+        if unit := self._unit(node.module or ""):
+            node.module, node.level = unit, 1
+        elif node.module in self.FOLDERS and all(alias.name in self.units for alias in node.names):
+            node.module, node.level = None, 1
         return node
+
+    def visit_Import(self, node: ast.Import) -> list[ast.stmt]:
+        found: list[ast.stmt] = []
+        for alias in node.names:
+            unit = self._unit(alias.name)
+            if not unit:
+                found.append(ast.Import([alias]))
+                continue
+            found.append(ast.ImportFrom(None, [ast.alias(unit, alias.asname)], 1))
+            if alias.name != unit and alias.asname is None:
+                # it binds the name of the folder: the package that all units are in
+                folder = ast.Name(alias.name.partition(".")[0], ast.Store())
+                found.append(ast.Assign([folder], ast.parse("__import__(__package__)", mode="eval").body))
+        return [ast.fix_missing_locations(ast.copy_location(one, node)) for one in found]
 
 
 def definitions(tree: ast.Module) -> dict[str, ast.stmt]:
-    """What a module defines itself: `SGD` and `SGD.step` by the statement that does it; imported names are not."""
+    """What a module defines itself: `SGD` and `SGD.step` by the statement that does it; imported names are not.
+
+    A class has what it inherits from another class of the module, what is assigned to its attributes later, and what
+    the class has of which it is another name.
+    """
     found: dict[str, ast.stmt] = {}
+
+    def inherit(name: str, base: ast.expr) -> None:
+        if isinstance(base, ast.Name):
+            own = {
+                other.removeprefix(base.id): node for other, node in found.items() if other.startswith(f"{base.id}.")
+            }
+            found.update({f"{name}{attribute}": node for attribute, node in own.items()})
+
     for statement in _statements(tree.body):
         for name in bound_by(statement):
             found[name] = statement
         if isinstance(statement, ast.ClassDef):
+            for base in statement.bases:
+                inherit(statement.name, base)
             for inner in _statements(statement.body):
                 for name in bound_by(inner):
                     found[f"{statement.name}.{name}"] = inner
+        elif isinstance(statement, ast.Assign):
+            for target in statement.targets:
+                if isinstance(target, ast.Name):
+                    inherit(target.id, statement.value)
+                for part in _parts(target):
+                    if isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name):
+                        found[f"{part.value.id}.{part.attr}"] = statement
     return found
 
 
@@ -262,7 +320,7 @@ def _is_given(statement: ast.stmt) -> bool:
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
     for statement in body:
         yield statement
-        if isinstance(statement, ast.If | ast.Try | ast.With):
+        if isinstance(statement, ast.If | ast.Try | ast.With | ast.For | ast.While):
             yield from _statements([s for s in ast.iter_child_nodes(statement) if isinstance(s, ast.stmt)])
 
 
@@ -273,4 +331,16 @@ def bound_by(statement: ast.stmt) -> list[str]:
     targets = statement.targets if isinstance(statement, ast.Assign) else []
     if isinstance(statement, ast.AnnAssign) and statement.value is not None:
         targets = [statement.target]
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+    return [part.id for target in targets for part in _parts(target) if isinstance(part, ast.Name)]
+
+
+def _parts(target: ast.expr) -> Iterator[ast.expr]:
+    """`a, (b, *c)` are three targets."""
+    match target:
+        case ast.Tuple() | ast.List():
+            for part in target.elts:
+                yield from _parts(part)
+        case ast.Starred():
+            yield from _parts(target.value)
+        case _:
+            yield target

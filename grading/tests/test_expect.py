@@ -128,6 +128,20 @@ def test_a_stub_does_not_pass_for_a_refusal(error: type[Exception]) -> None:
         raise NotImplementedError("f")
 
 
+def test_as_many_digits_are_shown_as_it_takes() -> None:
+    with pytest.raises(Mismatch, match=r"came back 0\.77000000000000002, expected 0\.77000\d+$"):
+        expect(0.77, 0.7700001, "f(x)", tol=1e-9)
+    one = torch.full((20,), 1 / 3, dtype=torch.float64)
+    with pytest.raises(Mismatch, match=r"came back 0\.3333\d{10,}, expected 0\.3333\d{10,} \(20 of 20.*in float32\?"):
+        expect(one.float().double(), one, "f(x)")
+    with pytest.raises(Mismatch, match=r"came back tensor\(0\.3333\d{10,}, float64\), expected.*in float32\?"):
+        expect(one[0].float().double(), one[0], "f(x)")
+    with pytest.raises(
+        Mismatch, match=r"came back tensor\(0\.333433, float64\), expected tensor\(0\.333333, float64\)$"
+    ):
+        expect(one[0] + 1e-4, one[0], "f(x)")
+
+
 def test_changed_inputs_are_named() -> None:
     x = torch.zeros(2)
     with pytest.raises(Mismatch, match="x after the call"), unchanged(x=x):

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import signal
+import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -219,10 +220,153 @@ class _Unannotated(ast.NodeTransformer):
         return ast.Assign([node.target], node.value) if node.value else ast.Pass()
 
 
-@pytest.mark.parametrize("package", ["exercises.", "solutions.", ".", ""])
-def test_units_import_each_other_however_they_are_called(judge_text: Judging, package: str) -> None:
-    text = f"from {package}u1_statistics import mean\ndef variance(t):\n    return mean((t - mean(t)) ** 2)\n"
-    assert {v.verdict for v in judge_text(text, "variance").values()} == {"passed"}
+@pytest.mark.parametrize(
+    ("line", "mean"),
+    [
+        *((f"from {package}u1_statistics import mean", "mean") for package in ("exercises.", "solutions.", ".", "")),
+        *((f"import {package}u1_statistics as u1", "u1.mean") for package in ("exercises.", "solutions.", "")),
+        *(
+            (f"from {package} import u1_statistics", "u1_statistics.mean")
+            for package in ("exercises", "solutions", ".")
+        ),
+        ("import math, u1_statistics", "u1_statistics.mean"),
+        ("import exercises.u1_statistics", "exercises.u1_statistics.mean"),
+    ],
+)
+def test_units_import_each_other_however_they_are_called(judge_text: Judging, line: str, mean: str) -> None:
+    text = f"{line}\ndef variance(t):\n    return {mean}((t - {mean}(t)) ** 2)\n"
+    found = judge_text(text, "variance")
+    assert {v.verdict for v in found.values()} == {"passed"}, found
+
+
+@pytest.mark.parametrize("line", ["from .u7_normalization import *", "from . import u7_normalization as norms"])
+@pytest.mark.parametrize("earlier", ["", "stub", "wrong", "right"])
+def test_what_an_answer_uses_of_earlier_units_is_lent_where_it_has_not_passed(
+    course: Course, tmp_path: Path, line: str, earlier: str
+) -> None:
+    """Whether or not the course says that one builds on the other."""
+    lerp = "norms.lerp" if "norms" in line else "lerp"
+    (tmp_path / "u8_optimizers.py").write_text(f"import torch\n{line}\n{LERPING.format(lerp=lerp)}", encoding="utf-8")
+    right = "def lerp(start, end, weight):\n    return start + weight * (end - start)\n"
+    texts = {
+        "stub": (ROOT / "exercises/u7_normalization.py").read_text(encoding="utf-8"),
+        "wrong": right.replace("end - start", "start - end"),
+        "right": right,
+    }
+    if earlier:
+        (tmp_path / "u7_normalization.py").write_text(texts[earlier], encoding="utf-8")
+    judge = Judge(course, read_sources(course, tmp_path), read_sources(course, ROOT / "solutions"), 1)
+    found = list(judge.judge([course.exercises["ema"]], slow=False))
+    judge.close()
+    assert {verdict.verdict for verdict in found} == {PASSED}, found
+    assert found[0].borrowed == (() if earlier == "right" else ("lerp",))
+
+
+LERPING = """
+def moved(avg, value, beta):
+    return {lerp}(value, avg, beta)
+
+def ema(values, beta):
+    averages = [torch.zeros_like(values[0])]
+    for value in values:
+        averages.append(moved(averages[-1], value, beta))
+    return torch.stack(averages[1:])
+"""
+
+PLAIN = """
+import torch
+
+class {name}:
+    def __init__(self, params, lr, wd=0.0):
+        self.params, self.lr, self.wd, self.i = list(params), lr, wd, 0
+
+    @property
+    def param_groups(self):
+        return [vars(self)]
+"""
+METHODS = """
+def step(self):
+    with torch.no_grad():
+        for p in self.params:
+            if p.grad is not None:
+                self.reg_step(p)
+                self.opt_step(p)
+    self.i += 1
+
+def opt_step(self, p):
+    p.sub_(self.lr * p.grad)
+
+def reg_step(self, p):
+    p.mul_(1 - self.lr * self.wd)
+
+def zero_grad(self):
+    for p in self.params:
+        p.grad = None
+"""
+NAMES = ("step", "opt_step", "reg_step", "zero_grad")
+FORMS = {
+    "inherited": PLAIN.format(name="Plain") + textwrap.indent(METHODS, "    ") + "class SGD(Plain):\n    pass\n",
+    "another name": PLAIN.format(name="Plain") + textwrap.indent(METHODS, "    ") + "SGD = Plain\n",
+    "given later": PLAIN.format(name="SGD") + METHODS + "".join(f"SGD.{name} = {name}\n" for name in NAMES),
+    "given at once": PLAIN.format(name="SGD")
+    + METHODS
+    + f"{', '.join(f'SGD.{name}' for name in NAMES)} = {', '.join(NAMES)}\n",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_class_may_have_its_methods_from_anywhere(judge_text: Judging, form: str) -> None:
+    found = judge_text(FORMS[form], "sgd", "weight_decay")
+    assert {verdict.verdict for verdict in found.values()} == {"passed"}, found
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_wrong_method_from_anywhere_costs_its_own_exercise(judge_text: Judging, form: str) -> None:
+    for wrong, exercise, other in (
+        ("p.sub_(2 * self", "sgd", "weight_decay"),
+        ("p.mul_(2 - self", "weight_decay", "sgd"),
+    ):
+        text = FORMS[form].replace(wrong.replace("2 * ", "").replace("2 -", "1 -"), wrong)
+        assert text != FORMS[form]
+        found = judge_text(text, exercise, other).values()
+        assert "wrong" in {verdict.verdict for verdict in found if verdict.exercise == exercise}
+        assert {verdict.verdict for verdict in found if verdict.exercise == other} == {"passed"}
+
+
+def test_definitions_of_every_form_are_found(judge_text: Judging) -> None:
+    text = """
+import torch
+mean, variance = (lambda t: t.sum() / t.numel()), (lambda t: ((t - mean(t)) ** 2).sum() / t.numel())
+for _ in range(1):
+    def standard_deviation(t):
+        return variance(t).sqrt()
+"""
+    found = judge_text(text, "mean", "variance", "standard_deviation")
+    assert {verdict.verdict for verdict in found.values()} == {"passed"}, found
+
+
+def test_what_is_lent_to_a_loose_file_finds_its_own_unit(judge_text: Judging) -> None:
+    text = """
+def standard_deviation(t):
+    return t.std()
+def normalize(x, mean=None, std=None):
+    mean = x.mean() if mean is None else mean
+    return (x - mean) / (standard_deviation(x) if std is None else std)
+"""
+    found = judge_text(text, "standard_deviation", "normalize").values()
+    assert "wrong" in {verdict.verdict for verdict in found if verdict.exercise == "standard_deviation"}
+    assert {verdict.verdict for verdict in found if verdict.exercise == "normalize"} == {"passed"}
+
+
+def test_a_file_is_read_in_the_encoding_that_it_names(course: Course, tmp_path: Path) -> None:
+    path = tmp_path / "u1_statistics.py"
+    text = "# -*- coding: latin-1 -*-\ndef mean(t):\n    'Durchschnitt für alle'\n    return t.sum() / t.numel()\n"
+    path.write_bytes(text.encode("latin-1"))
+    assert isinstance(read_source(course, path), Source)
+    path.write_bytes(text.partition("\n")[2].encode("latin-1"))
+    source = read_source(course, path)
+    assert isinstance(source, Broken)
+    assert "not UTF-8" in source.problem
 
 
 # -- files that do not load

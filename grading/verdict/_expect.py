@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -11,8 +11,12 @@ from typing import Any, NoReturn
 
 import torch
 
+# of a number in a message
+DIGITS, ALL_DIGITS = 6, 17
 # relative errors that correct float arithmetic on the suites' inputs stays below, whatever the order of operations
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}
+# how many times as far off as double precision allows a result is that has been through single precision
+SINGLE = 100
 # two-sided false-alarm rate of one statistical comparison; 6.5 standard errors leave room for tails heavier than normal
 FALSE_ALARM = 1e-9
 STANDARD_ERRORS = 6.5
@@ -95,7 +99,12 @@ class Mismatch(AssertionError):
 
     def __init__(self, call: str, got: Any, want: Any, problem: str = "", excess: float = math.inf) -> None:
         self.call, self.got, self.want, self.problem, self.excess = call, got, want, problem, excess
-        super().__init__(f"{call}: {problem or 'came back ' + show(got) + ', expected ' + show(want)}")
+        super().__init__(f"{call}: {problem or 'came back {}, expected {}'.format(*self.shown)}")
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """What came back and what was expected, with as many digits as it takes to tell them apart."""
+        return _apart(lambda digits: (show(self.got, digits=digits), show(self.want, digits=digits)))
 
 
 def expect(
@@ -212,14 +221,14 @@ def unchanged(**inputs: torch.Tensor) -> Iterator[None]:
         )
 
 
-def show(value: Any, width: int = 300) -> str:
+def show(value: Any, width: int = 300, digits: int = DIGITS) -> str:
     """A value as a student would write it down: small tensors whole, large ones by shape and first entries."""
     if isinstance(value, torch.Tensor):
-        text = _show_tensor(value)
+        text = _show_tensor(value, digits)
     elif isinstance(value, float):
-        text = f"{value:.6g}"
+        text = f"{value:.{digits}g}"
     elif isinstance(value, list | tuple) and type(value) in (list, tuple):
-        inside = ", ".join(show(item, width) for item in value[:12]) + (", ..." if len(value) > 12 else "")
+        inside = ", ".join(show(item, width, digits) for item in value[:12]) + (", ..." if len(value) > 12 else "")
         text = f"[{inside}]" if isinstance(value, list) else f"({inside})"
     elif isinstance(value, type):
         text = value.__name__
@@ -228,19 +237,25 @@ def show(value: Any, width: int = 300) -> str:
     return text if len(text) <= width else text[: width - 4] + " ..."
 
 
-def _show_tensor(t: torch.Tensor) -> str:
+def _apart(texts: Callable[[int], tuple[str, str]]) -> tuple[str, str]:
+    """Two texts with six digits, or with all of them where they look the same."""
+    one, other = texts(DIGITS)
+    return texts(ALL_DIGITS) if one == other else (one, other)
+
+
+def _show_tensor(t: torch.Tensor, digits: int) -> str:
     t = t.detach().cpu()
     dtype = "" if t.dtype in (torch.float32, torch.int64, torch.bool) else f", {str(t.dtype).removeprefix('torch.')}"
     if t.numel() <= 12:
-        return f"tensor({_round(t.tolist())}{dtype})"
+        return f"tensor({_round(t.tolist(), digits)}{dtype})"
     first = ", ".join(f"{x:.4g}" for x in t.flatten()[:4].tolist())
     return f"tensor of shape {tuple(t.shape)}{dtype}, beginning [{first}, ...]"
 
 
-def _round(value: Any) -> str:
+def _round(value: Any, digits: int) -> str:
     if isinstance(value, list):
-        return "[" + ", ".join(_round(item) for item in value) + "]"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+        return "[" + ", ".join(_round(item, digits) for item in value) + "]"
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
 def _kind_problem(got: Any, want: Any, *, inside: bool) -> str:
@@ -309,7 +324,12 @@ def _expect_tensor(
     ratio = torch.where(same, 0.0, error / allowed.clamp_min(1e-300)).nan_to_num(nan=math.inf, posinf=math.inf)
     if bool((ratio > 1).any()):
         problem, _ = _where(got, want, ratio > 1)
-        raise Mismatch(call, got, want, problem, float(ratio.max()))
+        mismatch = Mismatch(call, got, want, problem, float(ratio.max()))
+        if want.dtype == torch.float64 and tol is None and mismatch.excess <= SINGLE:
+            told = problem or "came back {}, expected {}".format(*mismatch.shown)
+            problem = f"{told}: right to six digits only; was something calculated in float32?"
+            mismatch = Mismatch(call, got, want, problem, mismatch.excess)
+        raise mismatch
 
 
 def _magnitude(t: torch.Tensor) -> float:
@@ -329,10 +349,8 @@ def _where(got: torch.Tensor, want: torch.Tensor, differs: torch.Tensor) -> tupl
     one, other = got.detach()[index].item(), want.detach()[index].item()
     many = int(differs.sum())
     place = f"[{', '.join(map(str, index))}]"
-    return (
-        f"at {place} came back {one:.6g}, expected {other:.6g} ({many} of {want.numel()} entries differ)",
-        math.inf,
-    )
+    came, expected = _apart(lambda digits: (f"{one:.{digits}g}", f"{other:.{digits}g}"))
+    return f"at {place} came back {came}, expected {expected} ({many} of {want.numel()} entries differ)", math.inf
 
 
 def _excess(error: float, allowed: float) -> float:

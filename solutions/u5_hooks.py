@@ -82,7 +82,8 @@ class Hooks(list):
 
     def __init__(self, modules: Iterable[nn.Module], fn: Callable[..., None]) -> None:
         ### BEGIN SOLUTION
-        super().__init__(Hook(module, fn) for module in modules)
+        # all are known before the first is hooked: an iterable that fails leaves no hook behind
+        super().__init__([Hook(module, fn) for module in list(modules)])
         ### END SOLUTION
 
     def __enter__(self) -> Hooks:

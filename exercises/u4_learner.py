@@ -270,7 +270,7 @@ class TrainLearner(Learner):
         raise NotImplementedError("train_learner: replace this line with your own")
 
     def get_loss(self) -> None:
-        """Sets `loss` to `loss_func` of the predictions and the targets, in this order."""
+        """Sets `loss` to `loss_func` of `preds` and the targets of `batch`, in this order, whoever has set them."""
         raise NotImplementedError("train_learner: replace this line with your own")
 
     def backward(self) -> None:

@@ -278,7 +278,7 @@ class TrainLearner(Learner):
         ### END SOLUTION
 
     def get_loss(self) -> None:
-        """Sets `loss` to `loss_func` of the predictions and the targets, in this order."""
+        """Sets `loss` to `loss_func` of `preds` and the targets of `batch`, in this order, whoever has set them."""
         ### BEGIN SOLUTION
         self.loss = self.loss_func(self.preds, self.batch[1])
         ### END SOLUTION

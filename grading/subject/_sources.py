@@ -148,7 +148,8 @@ def _text(path: Path) -> str:
     try:
         with tokenize.open(path) as file:
             return file.read()
-    except (SyntaxError, UnicodeDecodeError):
+    # some of Python's encodings are none of text
+    except (SyntaxError, UnicodeError, LookupError):
         raise ValueError("it is not UTF-8, and names no other encoding that Python knows") from None
 
 

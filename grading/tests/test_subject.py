@@ -363,10 +363,12 @@ def test_a_file_is_read_in_the_encoding_that_it_names(course: Course, tmp_path: 
     text = "# -*- coding: latin-1 -*-\ndef mean(t):\n    'Durchschnitt für alle'\n    return t.sum() / t.numel()\n"
     path.write_bytes(text.encode("latin-1"))
     assert isinstance(read_source(course, path), Source)
-    path.write_bytes(text.partition("\n")[2].encode("latin-1"))
-    source = read_source(course, path)
-    assert isinstance(source, Broken)
-    assert "not UTF-8" in source.problem
+    others = ["# -*- coding: rot13 -*-", "# coding: zlib_codec", "# coding: undefined", "# coding: nothing", ""]
+    for line in others:
+        path.write_bytes((line + text[text.index("\n") :]).encode("latin-1"))
+        source = read_source(course, path)
+        assert isinstance(source, Broken), line
+        assert "not UTF-8" in source.problem
 
 
 # -- files that do not load

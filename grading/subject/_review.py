@@ -17,7 +17,7 @@ from enum import Enum
 
 from grading.course import Course, Exercise
 
-from ._sources import Source, Sources
+from ._sources import Source, Sources, targets_in
 
 # what calls something whose name cannot be read in the source
 HIDING = (
@@ -655,7 +655,7 @@ def _patches(tree: ast.Module) -> dict[str, list[ast.AST]]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or _is_demo(node):
             continue
         if isinstance(node, ast.Assign):
-            for target in node.targets:
+            for target in (part for whole in node.targets for part in targets_in(whole)):
                 while isinstance(target, ast.Attribute | ast.Subscript):
                     target = target.value
                     if isinstance(target, ast.Name):

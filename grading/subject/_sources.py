@@ -292,7 +292,7 @@ def definitions(tree: ast.Module) -> dict[str, ast.stmt]:
             for target in statement.targets:
                 if isinstance(target, ast.Name):
                     inherit(target.id, statement.value)
-                for part in _parts(target):
+                for part in targets_in(target):
                     if isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name):
                         found[f"{part.value.id}.{part.attr}"] = statement
     return found
@@ -332,16 +332,16 @@ def bound_by(statement: ast.stmt) -> list[str]:
     targets = statement.targets if isinstance(statement, ast.Assign) else []
     if isinstance(statement, ast.AnnAssign) and statement.value is not None:
         targets = [statement.target]
-    return [part.id for target in targets for part in _parts(target) if isinstance(part, ast.Name)]
+    return [part.id for target in targets for part in targets_in(target) if isinstance(part, ast.Name)]
 
 
-def _parts(target: ast.expr) -> Iterator[ast.expr]:
+def targets_in(target: ast.expr) -> Iterator[ast.expr]:
     """`a, (b, *c)` are three targets."""
     match target:
         case ast.Tuple() | ast.List():
             for part in target.elts:
-                yield from _parts(part)
+                yield from targets_in(part)
         case ast.Starred():
-            yield from _parts(target.value)
+            yield from targets_in(target.value)
         case _:
             yield target

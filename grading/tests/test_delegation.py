@@ -304,6 +304,8 @@ DISGUISES = {
     "a method put on later": (
         "batch_norm",
         "class BatchNorm(nn.Module):\n    pass\nBatchNorm.forward = lambda self, x: F.batch_norm(x, None, None)\n",
+        "class BatchNorm(nn.Module):\n    pass\n"
+        "BatchNorm.forward, BatchNorm.own = (lambda self, x: F.batch_norm(x, None, None)), 1\n",
     ),
     "setattr": (
         "batch_norm",

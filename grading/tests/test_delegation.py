@@ -304,6 +304,9 @@ DISGUISES = {
     "a method put on later": (
         "batch_norm",
         "class BatchNorm(nn.Module):\n    pass\nBatchNorm.forward = lambda self, x: F.batch_norm(x, None, None)\n",
+    ),
+    "several put on at once": (
+        "batch_norm",
         "class BatchNorm(nn.Module):\n    pass\n"
         "BatchNorm.forward, BatchNorm.own = (lambda self, x: F.batch_norm(x, None, None)), 1\n",
     ),

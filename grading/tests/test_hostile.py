@@ -682,9 +682,14 @@ THEFTS = {
         """,
     "the solution by an import": """
         def attack():
+            import importlib
             sys.path.insert(0, ROOT)
+            return importlib.import_module("solutions.u1_statistics").mean
+        """,
+    "the solution by an import that leads to one's own unit": """
+        def attack():
             import solutions.u1_statistics
-            return solutions.u1_statistics.mean
+            return float(solutions.u1_statistics.mean(torch.tensor([1.0, 3.0]))) == 2
         """,
     "the suites": """
         def attack():

@@ -239,8 +239,13 @@ def test_units_import_each_other_however_they_are_called(judge_text: Judging, li
     assert {v.verdict for v in found.values()} == {"passed"}, found
 
 
-@pytest.mark.parametrize("line", ["from .u7_normalization import *", "from . import u7_normalization as norms"])
-@pytest.mark.parametrize("earlier", ["", "stub", "wrong", "right"])
+@pytest.mark.parametrize(
+    ("line", "earlier"),
+    [
+        *(("from .u7_normalization import *", earlier) for earlier in ("", "stub", "wrong", "right")),
+        ("from . import u7_normalization as norms", "stub"),
+    ],
+)
 def test_what_an_answer_uses_of_earlier_units_is_lent_where_it_has_not_passed(
     course: Course, tmp_path: Path, line: str, earlier: str
 ) -> None:
@@ -320,7 +325,7 @@ def test_a_class_may_have_its_methods_from_anywhere(judge_text: Judging, form: s
     assert {verdict.verdict for verdict in found.values()} == {"passed"}, found
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ["another name", "given at once"])
 def test_a_wrong_method_from_anywhere_costs_its_own_exercise(judge_text: Judging, form: str) -> None:
     for wrong, exercise, other in (
         ("p.sub_(2 * self", "sgd", "weight_decay"),

@@ -40,6 +40,7 @@ from grading.verdict import (
     WRONG,
     Mismatch,
     Verdict,
+    apart,
     clean,
     exercise_verdict,
     show,
@@ -554,7 +555,7 @@ def _evidence(error: Mismatch) -> list[tuple[str, str]]:
     """What came back beside what was expected."""
     if error.problem:
         return [("problem", error.problem)]
-    return list(zip(("came back", "expected"), error.shown, strict=True))
+    return list(zip(("came back", "expected"), apart(error.got, error.want), strict=True))
 
 
 def _lines(*pairs: tuple[str, str] | None) -> str:

@@ -145,7 +145,7 @@ class RemoteSubject(Subject):
         return opening.ahead(questions, seed)
 
     @property
-    def requests(self) -> int:  # type: ignore[override]
+    def requests(self) -> int:
         return self._current.requests if self._current else 0
 
     def _worker(self, key: tuple[str, ...]) -> Worker:

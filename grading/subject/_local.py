@@ -86,8 +86,6 @@ class Subject:
     sparing = False
     # whether it saves time to ask the questions of many runs at once
     answers_ahead = False
-    # how often code of another process has been asked for something
-    requests = 0
 
     def __init__(self, course: Course, sources: Sources, reference: Sources | None = None) -> None:
         self.course = course
@@ -165,6 +163,11 @@ class Subject:
         """The block runs a check of `exercise`, which may train if it is `slow`; what it changes here is undone."""
         with preserved_state():
             yield
+
+    @property
+    def requests(self) -> int:
+        """How often code of another process has been asked for something."""
+        return 0
 
     def seed(self, seed: int) -> None:
         """Called before each run of a check's body, after this process's own generators were seeded."""

@@ -46,7 +46,7 @@ def _used(course: Course, exercise: Exercise, source: Source) -> set[_Piece]:
         local |= {node.arg for node in nodes if isinstance(node, ast.arg)}
         for node in nodes:
             match node:
-                case ast.Attribute(value=ast.Name(id=name)) if imported.get(name, ("", "-"))[1] == "":
+                case ast.Attribute(value=ast.Name(id=name)) if name in imported and not imported[name][1]:
                     found.add((imported[name][0], node.attr))
                 case ast.Name(id=name) if name not in local:
                     if name in own:

@@ -84,13 +84,18 @@ class Package(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         found = self.modules.module(module.__name__.rpartition(".")[2])
         module.__file__ = found.path
         if found.text and found.path not in linecache.cache:
-            linecache.cache[found.path] = len(found.text), None, found.text.splitlines(keepends=True), found.path
+            keep_text(found.path, found.text)
         if found.seeded_from:
             names = vars(self.load(found.seeded_from)).items()
             public = {name: value for name, value in names if not name.startswith("_") and name not in found.own}
             module.__dict__.update(public)
         for code in found.code:
             exec(code, module.__dict__)
+
+
+def keep_text(path: str, text: str) -> None:
+    """Has tracebacks and whoever looks up a function's source find `text` at a path where no such file is."""
+    linecache.cache[path] = len(text), None, text.splitlines(keepends=True), path
 
 
 class Pieces:

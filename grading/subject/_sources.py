@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import linecache
 import os
 import re
 import tokenize
@@ -14,6 +13,7 @@ from pathlib import Path
 from grading.course import Course, Exercise, Unit
 
 from ._cells import Cells, joined, what_is_wrong
+from ._package import keep_text
 
 # of a file, pictures and outputs included, and of what there is to be read as Python
 MAX_BYTES, MAX_CODE = 4_000_000, 500_000
@@ -101,11 +101,13 @@ class Sources:
             return None
         nodes = [source.definitions.get(name) for name in exercise.names]
         found = [_stub(node) for node in nodes]
+        if not all(found):
+            return None
         # a class may be given its methods later
         inside = {id(inner) for node in nodes if node for inner in ast.walk(node)}
         given = [node for name, node in source.definitions.items() if name.startswith(f"{exercise.symbol}.")]
         whole = "." in exercise.names[0] or all(id(node) in inside for node in given)
-        return found[0] if whole and all(found) else None
+        return found[0] if whole else None
 
     def all(self) -> Iterator[Source]:
         for source in (*self.units.values(), self.loose):
@@ -189,7 +191,7 @@ def source_of_cells(
     exercises = course.by_unit[name].exercises if name in course.by_unit else course.exercises.values()
     units = frozenset(course.by_unit)
     tree = _Imports(units).visit(found.tree({exercise.symbol for exercise in exercises}))
-    linecache.cache[str(path)] = (len(found.text), None, found.text.splitlines(keepends=True), str(path))
+    keep_text(str(path), found.text)
     source = Source(name, path, shown, tree, tuple(found.first), units, definitions(tree), tuple(labels))
     return replace(source, broken=_broken(source, found))
 

@@ -99,12 +99,7 @@ class Mismatch(AssertionError):
 
     def __init__(self, call: str, got: Any, want: Any, problem: str = "", excess: float = math.inf) -> None:
         self.call, self.got, self.want, self.problem, self.excess = call, got, want, problem, excess
-        super().__init__(f"{call}: {problem or 'came back {}, expected {}'.format(*self.shown)}")
-
-    @property
-    def shown(self) -> tuple[str, str]:
-        """What came back and what was expected, with as many digits as it takes to tell them apart."""
-        return _apart(lambda digits: (show(self.got, digits=digits), show(self.want, digits=digits)))
+        super().__init__(f"{call}: {problem or _told(got, want)}")
 
 
 def expect(
@@ -237,6 +232,16 @@ def show(value: Any, width: int = 300, digits: int = DIGITS) -> str:
     return text if len(text) <= width else text[: width - 4] + " ..."
 
 
+def apart(got: Any, want: Any) -> tuple[str, str]:
+    """What came back and what was expected, with as many digits as it takes to tell them apart."""
+    return _apart(lambda digits: (show(got, digits=digits), show(want, digits=digits)))
+
+
+def _told(got: Any, want: Any) -> str:
+    came, expected = apart(got, want)
+    return f"came back {came}, expected {expected}"
+
+
 def _apart(texts: Callable[[int], tuple[str, str]]) -> tuple[str, str]:
     """Two texts with six digits, or with all of them where they look the same."""
     one, other = texts(DIGITS)
@@ -304,7 +309,7 @@ def _expect_tensor(
         return
     if not want.is_floating_point():
         if not torch.equal(got.cpu(), want.cpu()):
-            raise Mismatch(call, got, want, *_where(got, want, (got != want)))
+            raise Mismatch(call, got, want, _where(got, want, (got != want)))
         return
     one, other = got.detach().cpu().double(), want.detach().cpu().double()
     size = scale if scale is not None else _magnitude(other)
@@ -323,13 +328,11 @@ def _expect_tensor(
     error = torch.where(same, 0.0, (one - other).abs())
     ratio = torch.where(same, 0.0, error / allowed.clamp_min(1e-300)).nan_to_num(nan=math.inf, posinf=math.inf)
     if bool((ratio > 1).any()):
-        problem, _ = _where(got, want, ratio > 1)
-        mismatch = Mismatch(call, got, want, problem, float(ratio.max()))
-        if want.dtype == torch.float64 and tol is None and mismatch.excess <= SINGLE:
-            told = problem or "came back {}, expected {}".format(*mismatch.shown)
+        problem, excess = _where(got, want, ratio > 1), float(ratio.max())
+        if want.dtype == torch.float64 and tol is None and excess <= SINGLE:
+            told = problem or _told(got, want)
             problem = f"{told}: right to six digits only; was something calculated in float32?"
-            mismatch = Mismatch(call, got, want, problem, mismatch.excess)
-        raise mismatch
+        raise Mismatch(call, got, want, problem, excess)
 
 
 def _magnitude(t: torch.Tensor) -> float:
@@ -341,16 +344,16 @@ def _magnitude(t: torch.Tensor) -> float:
     return float(finite.abs().max()) if finite.numel() else 1.0
 
 
-def _where(got: torch.Tensor, want: torch.Tensor, differs: torch.Tensor) -> tuple[str, float]:
+def _where(got: torch.Tensor, want: torch.Tensor, differs: torch.Tensor) -> str:
     """For tensors too large to read whole: the first entry that differs, and how many do."""
     if want.numel() <= 12:
-        return "", math.inf
+        return ""
     index = tuple(differs.nonzero()[0].tolist())
     one, other = got.detach()[index].item(), want.detach()[index].item()
     many = int(differs.sum())
     place = f"[{', '.join(map(str, index))}]"
     came, expected = _apart(lambda digits: (f"{one:.{digits}g}", f"{other:.{digits}g}"))
-    return f"at {place} came back {came}, expected {expected} ({many} of {want.numel()} entries differ)", math.inf
+    return f"at {place} came back {came}, expected {expected} ({many} of {want.numel()} entries differ)"
 
 
 def _excess(error: float, allowed: float) -> float:

@@ -5,6 +5,8 @@ shape, seed, offset, spread and layout shrink, and the simplest example is the o
 """
 
 from functools import cache
+from itertools import product
+from math import prod
 
 import torch
 from hypothesis import strategies as st
@@ -14,7 +16,8 @@ LAYOUTS = ("contiguous", "transposed", "strided")
 
 
 # what a strategy is made of is made once: composite strategies ask for it with each example, and making one costs more
-# than drawing from it
+# than drawing from it; and each of their draws costs about as much as making the tensor does, so that they draw several
+# small things as one where these shrink well together
 @cache
 def dtypes():
     """float32 and float64."""
@@ -28,9 +31,21 @@ def seeds():
 
 
 @cache
+def thousandths(low, high):
+    """Numbers between `low` and `high` with three decimals, times 1000."""
+    return st.integers(round(low * 1000), round(high * 1000))
+
+
+@cache
 def numbers(low, high):
     """Python floats with three decimals, for hyper-parameters."""
-    return st.integers(round(low * 1000), round(high * 1000)).map(lambda n: n / 1000)
+    return thousandths(low, high).map(lambda n: n / 1000)
+
+
+@cache
+def looks(dtype=None):
+    """A float type, one of FLOATS or the one given, and a layout."""
+    return st.sampled_from([(kind, layout) for layout in LAYOUTS for kind in (FLOATS if dtype is None else (dtype,))])
 
 
 def generator(seed):
@@ -39,9 +54,21 @@ def generator(seed):
 
 
 @cache
-def shapes(min_dims=0, max_dims=4, min_side=1, max_side=5):
+def sides(*longest, shortest=1):
+    """Tuples of side lengths from `shortest` to the `longest` of each dimension, those of few elements first."""
+    every = product(*(range(shortest, side + 1) for side in longest))
+    return st.sampled_from(sorted(every, key=lambda shape: (prod(shape), shape)))
+
+
+@st.composite
+def shapes(draw, min_dims=0, max_dims=4, min_side=1, max_side=5):
     """Tuples of side lengths."""
-    return st.lists(st.integers(min_side, max_side), min_size=min_dims, max_size=max_dims).map(tuple)
+    dims = draw(st.integers(min_dims, max_dims))
+    shape = ()
+    while len(shape) < dims:
+        # up to three sides are few enough tuples for each to be as likely as any other
+        shape += draw(sides(*[max_side] * min(dims - len(shape), 3), shortest=min_side))
+    return shape
 
 
 def normal(shape, seed, *, dtype=torch.float32, offset=0.0, spread=1.0, layout="contiguous"):
@@ -66,21 +93,16 @@ def tensors(shape=None, *, min_dims=0, max_dims=4, min_side=1, max_side=5, dtype
     """Float tensors; `shape` is a tuple or a strategy, and `dtype` a fixed one, where given."""
     if shape is None:
         shape = shapes(min_dims, max_dims, min_side, max_side)
-    return _tensors(
-        shape if isinstance(shape, st.SearchStrategy) else st.just(shape),
-        seeds(),
-        dtypes() if dtype is None else st.just(dtype),
-        numbers(-max_offset, max_offset),
-        numbers(0.5, max_spread),
-        st.sampled_from(LAYOUTS),
-    )
+    return _tensors(shape, looks(dtype), seeds(), thousandths(-max_offset, max_offset), thousandths(0.5, max_spread))
 
 
 @st.composite
-def _tensors(draw, shape, seed, dtype, offset, spread, layout):
-    return normal(
-        draw(shape), draw(seed), dtype=draw(dtype), offset=draw(offset), spread=draw(spread), layout=draw(layout)
-    )
+def _tensors(draw, shape, look, seed, offset, spread):
+    if isinstance(shape, st.SearchStrategy):
+        shape = draw(shape)
+    dtype, layout = draw(look)
+    offset, spread = draw(offset) / 1000, draw(spread) / 1000
+    return normal(shape, draw(seed), dtype=dtype, offset=offset, spread=spread, layout=layout)
 
 
 @st.composite

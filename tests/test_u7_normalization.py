@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import dtypes, generator, normal, numbers, pairs, seeds, tensors
+from strategies import dtypes, generator, normal, numbers, pairs, seeds, sides, tensors
 
 from grading.verdict import expect, refused, unchanged
 
@@ -30,8 +30,7 @@ def per_channel():
 @st.composite
 def shapes_of_images(draw, max_channels=CHANNELS, min_pixels=1):
     """(N, C, H, W) with more than one value per channel and at least `min_pixels` values in an image."""
-    n, c = draw(st.integers(1, 4)), draw(st.integers(1, max_channels))
-    h, w = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    (n, c), (h, w) = draw(sides(4, max_channels)), draw(sides(4, 4))
     return n, c, h, w + 1 if h * w < min_pixels or n * h * w == 1 else w
 
 

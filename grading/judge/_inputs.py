@@ -21,6 +21,8 @@ from hypothesis.internal.conjecture.choice import ChoiceTemplate
 from hypothesis.internal.conjecture.data import ConjectureData
 from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
 from hypothesis.internal.constants_ast import Constants
+from hypothesis.strategies import SearchStrategy
+from hypothesis.strategies._internal.lazy import unwrap_strategies
 
 from grading.subject import Question, Questions, copied, tensors_in
 
@@ -54,6 +56,25 @@ class _FromTheSeedAlone(HypothesisProvider):
     """
 
     _local_constants = Constants()
+
+
+class _Choices(ConjectureData):
+    """Draws without keeping which choices belong together, which takes longer than to choose.
+
+    Who simplifies an input makes its choices again, in data of their own that do keep it.
+    """
+
+    def draw(self, strategy: SearchStrategy[Any], label: int | None = None, observe_as: str | None = None) -> Any:
+        strategy.validate()
+        if strategy.is_empty:
+            self.mark_invalid(f"{strategy!r} has no values")
+        return unwrap_strategies(strategy).do_draw(self)  # type: ignore[no-untyped-call]
+
+    def start_span(self, label: int) -> None:
+        self.depth += 1
+
+    def stop_span(self, *, discard: bool = False) -> None:
+        self.depth -= 1
 
 
 # the engine that simplifies an input draws from it, too
@@ -131,7 +152,7 @@ def draw(check: Check, seed: int, count: int | None = None) -> Iterator[Input]:
     seen: set[tuple[Any, ...]] = set()
     vain = 0
     while len(seen) < count and vain < VAIN_DRAWS:
-        data = ConjectureData(random=random, provider=_FromTheSeedAlone, prefix=prefix)
+        data = _Choices(random=random, provider=_FromTheSeedAlone, prefix=prefix)
         prefix = ()
         try:
             with BuildContext(data, wrapped_test=function):

@@ -439,8 +439,8 @@ FORGERIES = {
         """,
     "rewrites Hypothesis": """
         try:
-            from hypothesis.internal.conjecture.data import ConjectureData
-            ConjectureData.draw = lambda self, strategy, *a, **k: torch.full((3,), 13.0)
+            from hypothesis.strategies._internal.core import CompositeStrategy
+            CompositeStrategy.do_draw = lambda self, data: torch.full((3,), 13.0)
         except ImportError:
             pass
         """,

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 if sys.platform != "win32":
+    import fcntl
     import resource
 
 REQUIRED = ("no_new_privs", "rlimits", "landlock", "seccomp")
@@ -190,6 +191,10 @@ FCNTL_ASKED = (0, 1, 2, 3, 4, 1030)
 IOCTL_ASKED = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 
 Instruction = tuple[int, int, int, int]
+# a confined process is given its other descriptors by number, below this one
+OUT_OF_THE_WAY = 100
+# stands in a filter for the process that it will hold; no process has this number, and no instruction these four bytes
+ANY_PID = 0x7E57_AB1E
 
 
 @dataclass(frozen=True)
@@ -271,20 +276,58 @@ def readable_paths() -> list[str]:
     return list(dict.fromkeys(os.path.realpath(path) for path in wanted if os.path.exists(path)))
 
 
+class Wall:
+    """What is the same for all processes that are confined: rules for files and a filter for calls, both made once.
+
+    `readable` are absolute paths (a folder with all in it, but never this package or the course around it); what is not
+    there yet can be read by none of them. Where Landlock is missing, `problem` says why.
+    """
+
+    def __init__(self, readable: Iterable[str]) -> None:
+        self.paths = list(readable)
+        self.rules: int | None = None
+        self.filter = b""
+        self.problem = platform_problem()
+        if self.problem:
+            return
+        self.filter = b"".join(struct.pack("=HBBI", *one) for one in _filter(platform.machine(), ANY_PID))
+        try:
+            rules = _ruleset(self.paths)
+        except OSError as problem:
+            self.problem = str(problem)
+        else:
+            self.rules = fcntl.fcntl(rules, fcntl.F_DUPFD_CLOEXEC, OUT_OF_THE_WAY)
+            os.close(rules)
+
+    def restrict(self) -> None:
+        """Holds the calling process to the rules for good, and closes its copy of them."""
+        if self.rules is None:
+            raise OSError(self.problem)
+        try:
+            _syscall("landlock", LANDLOCK_RESTRICT_SELF, self.rules, 0)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Closes this process's copy of the rules."""
+        if self.rules is not None:
+            os.close(self.rules)
+            self.rules = None
+
+
 def confine(
-    keep: Collection[int], readable: Iterable[str], limits: Limits, *, parent: int, uid: int | None = None
+    keep: Collection[int], wall: Wall, limits: Limits, *, parent: int, uid: int | None = None
 ) -> dict[str, str]:
     """Confines the calling process for good; it must be freshly forked and have one thread.
 
-    `keep` are the descriptors that stay open, `readable` the absolute paths that can be read from now on (a folder with
-    all in it, but never this package or the course around it), `parent` the process whose end ends this one, `uid` a
-    user that nothing else runs as, taken where the process is root's. The result says of each layer "on" or
-    "unavailable: " and the reason; no layer raises, so the caller asks `missing` and goes no further if it names one.
+    `keep` are the descriptors that stay open, `wall` what all of them share, `parent` the process whose end
+    ends this one, `uid` a user that nothing else runs as, taken where the process is root's. The result says of each
+    layer "on" or "unavailable: " and the reason; no layer raises, so the caller asks `missing` and goes no further if
+    it names one.
     """
     problem = platform_problem()
     if problem:
         return dict.fromkeys(LAYERS, f"unavailable: {problem}")
-    paths = list(readable)
     layers: dict[str, str] = {}
 
     def layer(name: str, step: Callable[[], None]) -> bool:
@@ -299,7 +342,8 @@ def confine(
     _end_with(parent)
     with contextlib.suppress(PermissionError):  # it leads a session already
         os.setsid()
-    layer("descriptors", lambda: _close_all_but(keep))
+    rules = () if wall.rules is None else (wall.rules,)
+    layer("descriptors", lambda: _close_all_but({*keep, *rules}))
     os.chdir("/")
     os.environ.clear()
 
@@ -307,7 +351,7 @@ def confine(
         layer("namespaces", lambda: _unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS))
         own_count = layer("uid", lambda: _become(uid))
         # an interpreter below /root is closed to every other user; Landlock keeps this capability to the paths granted
-        capability = CAP_DAC_READ_SEARCH if own_count and any(map(_is_closed, paths)) else 0
+        capability = CAP_DAC_READ_SEARCH if own_count and any(map(_is_closed, wall.paths)) else 0
     else:
         reason = "none was asked for" if uid is None else "only root can give a process a user of its own"
         layers["uid"] = f"unavailable: {reason}"
@@ -321,8 +365,8 @@ def confine(
     layer("no_new_privs", lambda: _prctl(PR_SET_NO_NEW_PRIVS, 1))
     layer("undumpable", lambda: _prctl(PR_SET_DUMPABLE, 0))
     layer("rlimits", lambda: _limit(limits, count_threads=own_count))
-    layer("landlock", lambda: _landlock(paths))
-    layer("seccomp", _seccomp)
+    layer("landlock", wall.restrict)
+    layer("seccomp", lambda: _seccomp(wall.filter))
     return layers
 
 
@@ -331,15 +375,16 @@ def probe() -> dict[str, str]:
     problem = platform_problem()
     if problem:
         return dict.fromkeys(LAYERS, f"unavailable: {problem}")
-    paths, parent = readable_paths(), os.getpid()
+    wall, parent = Wall(readable_paths()), os.getpid()
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            layers = confine({writing}, paths, Limits(), parent=parent, uid=NOBODY)
+            layers = confine({writing}, wall, Limits(), parent=parent, uid=NOBODY)
             os.write(writing, json.dumps(layers).encode())
         finally:
             os._exit(0)
+    wall.close()
     os.close(writing)
     answer = _read_all(reading, PROBE_SECONDS)
     os.close(reading)
@@ -487,7 +532,8 @@ def _within(value: int, hard: int) -> int:
 # -- files
 
 
-def _landlock(readable: Iterable[str]) -> None:
+def _ruleset(readable: Iterable[str]) -> int:
+    """The descriptor of rules under which nothing but these paths can be read, and nothing written."""
     version = _syscall("landlock", LANDLOCK_CREATE_RULESET, None, 0, LANDLOCK_GIVE_VERSION)
     files, ports, scopes = (
         sum(bits for first, bits in table if version >= first) for table in (FILE_RIGHTS, PORT_RIGHTS, SCOPES)
@@ -497,9 +543,10 @@ def _landlock(readable: Iterable[str]) -> None:
     try:
         for path, rights in _grants(readable):
             _add_rule(ruleset, path, rights)
-        _syscall("landlock", LANDLOCK_RESTRICT_SELF, ruleset, 0)
-    finally:
+    except BaseException:
         os.close(ruleset)
+        raise
+    return ruleset
 
 
 def _add_rule(ruleset: int, path: Path, rights: int) -> None:
@@ -543,12 +590,11 @@ def _own_folder() -> Path:
 # -- system calls
 
 
-def _seccomp() -> None:
-    machine = platform.machine()
-    instructions = _filter(machine, os.getpid())
-    packed = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *one) for one in instructions))
-    program = struct.pack("=H6xQ", len(instructions), ctypes.addressof(packed))
-    _syscall("seccomp", SECCOMP[machine], SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, program)
+def _seccomp(program: bytes) -> None:
+    # the process did not exist when the filter was made
+    mine = ctypes.create_string_buffer(program.replace(struct.pack("=I", ANY_PID), struct.pack("=I", os.getpid())))
+    header = struct.pack("=H6xQ", len(program) // struct.calcsize("=HBBI"), ctypes.addressof(mine))
+    _syscall("seccomp", SECCOMP[platform.machine()], SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, header)
 
 
 def _filter(machine: str, pid: int) -> list[Instruction]:

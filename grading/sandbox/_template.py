@@ -46,7 +46,7 @@ def main() -> None:
         for module in sys.argv[3:]:
             importlib.import_module(module)
         warm()
-    readable = _confine.readable_paths()
+    wall = _confine.Wall(_confine.readable_paths())
     cells: Cells | None = None
     branches: set[int] = set()
     control.send(str(Path(__file__).parent).encode())
@@ -59,7 +59,7 @@ def main() -> None:
             return
         request = json.loads(text)
         if request["do"] == "fork":
-            _fork(control, request, files[0], readable, cells)
+            _fork(control, request, files[0], wall, cells)
         elif request["do"] == "branch":
             control = _branched(control, files[0], branches)
         elif request["do"] == "cells":
@@ -121,13 +121,13 @@ def _branched(control: socket.socket, connection: int, branches: set[int]) -> so
 
 
 def _fork(
-    control: socket.socket, request: dict[str, Any], connection: int, readable: list[str], cells: Cells | None
+    control: socket.socket, request: dict[str, Any], connection: int, wall: _confine.Wall, cells: Cells | None
 ) -> None:
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         try:
-            _child(request, connection, readable, parent, cells)
+            _child(request, connection, wall, parent, cells)
         finally:
             os._exit(EXIT_ENDED)
     os.close(connection)
@@ -136,14 +136,14 @@ def _fork(
     os.close(pidfd)
 
 
-def _child(request: dict[str, Any], connection: int, readable: list[str], parent: int, cells: Cells | None) -> None:
+def _child(request: dict[str, Any], connection: int, wall: _confine.Wall, parent: int, cells: Cells | None) -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nothing, standard)
     os.dup2(connection, SOCKET)
     stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=SOCKET)
     limits = _confine.Limits(**request["limits"])
-    layers = _confine.confine((0, 1, 2, SOCKET), readable, limits, parent=parent, uid=request["uid"])
+    layers = _confine.confine((0, 1, 2, SOCKET), wall, limits, parent=parent, uid=request["uid"])
     missing = _confine.missing(layers)
     _wire.send(stream, {"layers": layers, "missing": missing})
     if missing:

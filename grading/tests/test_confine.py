@@ -12,6 +12,7 @@ import fcntl
 import json
 import mmap
 import os
+import platform
 import resource
 import select
 import shutil
@@ -31,7 +32,7 @@ from pathlib import Path
 import pytest
 
 from grading.sandbox import _confine
-from grading.sandbox._confine import Limits, confine, explain, missing, platform_problem, probe, readable_paths
+from grading.sandbox._confine import Limits, Wall, confine, explain, missing, platform_problem, probe, readable_paths
 
 from .conftest import ROOT
 from .decoys import Trace, arrivals, traces
@@ -100,17 +101,19 @@ def play(
     readable: list[str] | None = None,
 ) -> Ending:
     """Runs the act in a child of a child, behind the wall or not."""
-    paths = readable_paths() if readable is None else readable
+    built = Wall(readable_paths() if readable is None else readable) if wall else None
     reading, writing = os.pipe()
     stage = os.fork()
     if stage == 0:
         try:
             os.setpgid(0, 0)
-            ending = _on_stage(scene, act, wall, limits, keep, paths)
+            ending = _on_stage(scene, act, built, limits, keep)
             os.write(writing, json.dumps(vars(ending)).encode() + b"\n")
         finally:
             os._exit(0)
     os.close(writing)
+    if built:
+        built.close()
     text = b""
     try:
         while not text.endswith(b"\n") and select.select([reading], [], [], SECONDS)[0]:
@@ -126,7 +129,7 @@ def play(
     return Ending(**json.loads(text))
 
 
-def _on_stage(scene: Scene, act: Act, wall: bool, limits: Limits, keep: tuple[int, ...], readable: list[str]) -> Ending:
+def _on_stage(scene: Scene, act: Act, wall: Wall | None, limits: Limits, keep: tuple[int, ...]) -> Ending:
     heard: list[int] = []
     signal.signal(signal.SIGURG, lambda number, frame: heard.append(number))
     os.environ["GOODINIT_SECRET"] = SECRET
@@ -135,7 +138,7 @@ def _on_stage(scene: Scene, act: Act, wall: bool, limits: Limits, keep: tuple[in
     stage, actor = os.getpid(), os.fork()
     if actor == 0:
         try:
-            ending = _act(scene, act, wall, limits, {writing, *keep}, readable, stage)
+            ending = _act(scene, act, wall, limits, {writing, *keep}, stage)
             os.write(writing, json.dumps(vars(ending), default=repr).encode())
         finally:
             os._exit(0)
@@ -158,10 +161,10 @@ def _become_the_stage(uid: int) -> None:
     libc.prctl(0x59616D61, ctypes.c_ulong(-1), 0, 0, 0)
 
 
-def _act(scene: Scene, act: Act, wall: bool, limits: Limits, keep: set[int], readable: list[str], stage: int) -> Ending:
+def _act(scene: Scene, act: Act, wall: Wall | None, limits: Limits, keep: set[int], stage: int) -> Ending:
     ending = Ending()
     if wall:
-        ending.layers = confine(keep, readable, limits, parent=stage, uid=scene.worker_uid)
+        ending.layers = confine(keep, wall, limits, parent=stage, uid=scene.worker_uid)
     try:
         ending.value = act(scene)
     except BaseException as error:
@@ -668,7 +671,7 @@ def test_a_worker_ends_with_its_judge(scene: Scene) -> None:
 def outlived(scene: Scene, *, wall: bool) -> bool:
     """Whether the actor is still there some time after its stage was killed."""
     reading, writing = os.pipe()
-    paths = readable_paths()
+    built = Wall(readable_paths())
     stage = os.fork()
     if stage == 0:
         try:
@@ -677,13 +680,14 @@ def outlived(scene: Scene, *, wall: bool) -> bool:
             if os.fork() == 0:
                 pid = os.getpid()
                 if wall:
-                    confine({writing}, paths, TIGHT, parent=parent, uid=scene.worker_uid)
+                    confine({writing}, built, TIGHT, parent=parent, uid=scene.worker_uid)
                 os.write(writing, struct.pack("i", pid))
                 time.sleep(SECONDS)
             signal.pause()
         finally:
             os._exit(0)
     os.close(writing)
+    built.close()
     actor = struct.unpack("i", os.read(reading, 4))[0]
     os.kill(stage, signal.SIGKILL)
     os.waitpid(stage, 0)
@@ -875,7 +879,7 @@ TORCH = """
     import json, os, sys
     import torch
     import torch.nn.functional as F
-    from grading.sandbox._confine import Limits, confine, readable_paths
+    from grading.sandbox._confine import Limits, Wall, confine, readable_paths
 
     def work(seed):
         torch.manual_seed(seed)
@@ -893,7 +897,7 @@ TORCH = """
     torch.set_num_threads(1)
     expected = work(0)
     stage_uid, worker_uid = json.loads(sys.argv[1])
-    paths = readable_paths()
+    wall = Wall(readable_paths())
     if os.geteuid() == 0 and stage_uid:
         os.setgroups([])
         os.setresgid(stage_uid, stage_uid, stage_uid)
@@ -901,7 +905,7 @@ TORCH = """
     stage = os.getpid()
     if os.fork() == 0:
         try:
-            confine({1, 2}, paths, Limits(), parent=stage, uid=worker_uid)
+            confine({1, 2}, wall, Limits(), parent=stage, uid=worker_uid)
             answer = json.dumps([work(0), expected])
             print(answer, flush=True)
         finally:
@@ -940,7 +944,7 @@ def test_another_system_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "platform", "darwin")
     assert "needs a Linux machine or container" in platform_problem()
     assert missing(probe()) == list(_confine.REQUIRED)
-    assert missing(confine((), (), Limits(), parent=0)) == list(_confine.REQUIRED)
+    assert missing(confine((), Wall(()), Limits(), parent=0)) == list(_confine.REQUIRED)
     assert "needs a Linux machine or container" in explain(_confine.REQUIRED)
 
 
@@ -1002,6 +1006,24 @@ def test_the_filter_decides_by_arguments(machine: str) -> None:
     ]:
         assert [decide(machine, name, *arguments) for arguments in allowed] == [_confine.ALLOW] * len(allowed)
         assert [decide(machine, name, *arguments) for arguments in refused] == [REFUSED] * len(refused)
+
+
+@linux_only
+@pytest.mark.parametrize("machine", _confine.AUDIT_MACHINE)
+def test_a_filter_that_was_made_before_holds_whoever_takes_it_on(machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken_on: list[bytes] = []
+
+    def kernel(what: str, number: int, mode: int, flags: int, header: bytes) -> None:
+        instructions, address = struct.unpack("=H6xQ", header)
+        taken_on.append(ctypes.string_at(address, 8 * instructions))
+
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    wall = Wall(())
+    wall.close()
+    monkeypatch.setattr(_confine, "_syscall", kernel)
+    _confine._seccomp(wall.filter)
+    mine = _confine._filter(machine, os.getpid())
+    assert taken_on == [b"".join(struct.pack("=HBBI", *one) for one in mine)]
 
 
 @pytest.mark.parametrize("machine", _confine.AUDIT_MACHINE)

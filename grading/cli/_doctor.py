@@ -52,7 +52,7 @@ def _device() -> str:
         return f"cuda: {torch.cuda.get_device_name()}"
     if torch.backends.mps.is_available():
         return "mps: Apple GPU"
-    return "cpu (no GPU found; the capstone takes well under a minute on two cores)"
+    return "cpu (no GPU found; the capstone takes about a minute on two cores)"
 
 
 def _dataset() -> str:

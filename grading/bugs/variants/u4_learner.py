@@ -369,3 +369,31 @@ class LRFinder(Callback):
     def cleanup_fit(self):
         self.model.load_state_dict(self.state)
         self.model.train(self.mode)
+
+
+# %% lr_finder: stops before the last step
+class LRFinder(Callback):
+    def __init__(self, gamma=1.3, max_mult=3):
+        self.gamma = gamma
+        self.max_mult = max_mult
+
+    def before_fit(self):
+        self.lrs, self.losses = [], []
+        self.before = copy.deepcopy(self.model.state_dict())
+        self.mode = self.model.training
+
+    def after_loss(self):
+        if self.training:
+            self.lrs.append(self.opt.param_groups[0]["lr"])
+            self.losses.append(self.learn.loss.item())
+            if not self.losses[-1] <= self.max_mult * min(self.losses):
+                raise CancelFitException
+
+    def after_batch(self):
+        if self.training:
+            for group in self.opt.param_groups:
+                group["lr"] *= self.gamma
+
+    def cleanup_fit(self):
+        self.model.load_state_dict(self.before)
+        self.model.train(self.mode)

@@ -58,6 +58,7 @@ def judging(course: Course, args: argparse.Namespace) -> Iterator[Judge]:
             garments=lambda: garments(args.data),
             hints=hints_given(course),
             subject=subject,
+            impl=args.impl,
         )
         try:
             yield judge

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -91,8 +92,8 @@ class Judge:
     train: an object with the data, or a function that makes it. `hints` counts those already given by exercise.
     `subject` is where the code of `sources` runs: in this process unless given. `inputs` are what `drawn` gave for
     checks with the same seed, where many subjects are judged, and `replays` keeps for them what the known bugs did with
-    inputs that come again. `hidden` is a folder of private suites. A failing check
-    may be diagnosed for `diagnosis_seconds`, and is not with 0.
+    inputs that come again. `hidden` is a folder of private suites. A failing check may be diagnosed for
+    `diagnosis_seconds`, and is not with 0. `impl` is what the code was named by, where it is not the exercises.
     """
 
     def __init__(
@@ -110,9 +111,11 @@ class Judge:
         replays: Replays | None = None,
         hidden: Path | None = None,
         diagnosis_seconds: float = DIAGNOSIS_SECONDS,
+        impl: str | None = None,
     ) -> None:
         self.course = course
         self.seed = seed
+        self.impl = impl
         self.subject = subject or Subject(course, sources, reference)
         self.reference = Subject(course, reference) if reference else None
         self.is_reference = reference is not None and reference.path == sources.path
@@ -484,8 +487,13 @@ class Judge:
             return None
         return "with", "\n".join(f"{name} = {show(value)}" for name, value in run.drawn.items())
 
+    @property
+    def again(self) -> str:
+        """The command that draws the same numbers again, for the same implementation."""
+        return shlex.join(["pytest", *(["--impl", self.impl] if self.impl else []), "--seed", str(self.seed)])
+
     def _replay_line(self, check: Check) -> tuple[str, str]:
-        return "replay", f"pytest --seed {self.seed} -k {check.name}"
+        return "replay", f"{self.again} -k {check.name}"
 
     def _reference_fails_too(self, check: Check, error: BaseException) -> bool:
         """Whether the reference fails on the very inputs on which the student's code failed: then it is our fault."""

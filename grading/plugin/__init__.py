@@ -122,6 +122,7 @@ class Session:
                 garments=lambda: garments(self.config.option.data),
                 seconds=not debugging,
                 hints=hints_given(self.course),
+                impl=self.config.option.impl,
             )
         return self._judge
 
@@ -230,7 +231,7 @@ class Session:
         terminalreporter.write_line(text.rstrip())
         if self.left_out:
             terminalreporter.write_line(f"{self.left_out} slow check(s) left out; `pytest --slow` runs them.")
-        terminalreporter.write_line(f"Same numbers again: pytest --seed {self.config.option.seed}")
+        terminalreporter.write_line(f"Same numbers again: {self.judge.again}")
 
     def _place(self, exercise: Exercise) -> str:
         return self.judge.subject.locate(exercise)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -114,6 +115,16 @@ def test_an_implementation_elsewhere(checkout: Path, tmp_path: Path) -> None:
     assert "1 passed" in text and "error" not in text
     sentence = "Where mean is graded, a person will look at this: line 2: `t.mean` does the work of this exercise"
     assert sentence in " ".join(text.split())
+
+
+def test_the_same_again_is_of_the_same_implementation(checkout: Path, tmp_path: Path) -> None:
+    (tmp_path / "my answers").mkdir()
+    (tmp_path / "my answers" / "u1_statistics.py").write_text("def mean(t):\n    return t.sum()\n", encoding="utf-8")
+    text = run_pytest(checkout, "--impl", str(tmp_path / "my answers"), "-k", "mean_value", code=1)
+    commands = re.findall(r"(?:replay +|Same numbers again: )pytest (.*)", text)
+    assert len(commands) == 2
+    for command in commands:
+        assert "wrong" in run_pytest(checkout, *shlex.split(command), "-k", "mean_value", code=1)
 
 
 def test_a_missing_implementation_is_one_sentence(checkout: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ def status(course: Course, args: argparse.Namespace) -> int:
         found = list(_with_spinner(judge.judge(course.exercises.values(), slow=False)))
         console.print(f"[bold]{course.title}[/bold]")
         console.out(_summary(course, judge, found, console), end="", highlight=False)
+        _print_left_out(console, judge, found)
         following = _following(course, found)
     if following:
         console.print(f"Stuck? goodinit hint {following}. Done with it? goodinit check {following}", highlight=False)
@@ -105,6 +107,8 @@ def _as_text(judge: Judge, course: Course, verdicts: Iterable[Verdict], args: ar
     if mine:
         _print_exercise(console, judge, course.exercises[mine[-1].exercise], mine, args.verbose)
     console.out(_summary(course, judge, found, console), end="", highlight=False)
+    if args.fast:
+        _print_left_out(console, judge, found)
     console.print(again(args, judge.seed), highlight=False, markup=False, soft_wrap=True)
     return found
 
@@ -139,6 +143,17 @@ def _summary(course: Course, judge: Judge, found: list[Verdict], console: Consol
     color = console.color_system is not None and not console.no_color
     reviews = reviewed(course, (verdict.exercise for verdict in found), judge.subject.sources)
     return summary(course, found, where, reviews, width=console.width, color=color)
+
+
+def _print_left_out(console: Console, judge: Judge, found: list[Verdict]) -> None:
+    """Which slow checks of exercises that have been started were not run, and the points that are missing for that."""
+    started = dict.fromkeys(verdict.exercise for verdict in found if verdict.verdict != NOT_STARTED)
+    for name in started:
+        points = sum(check.share for check in judge.checks(name) if check.slow)
+        if points:
+            command = shlex.join(["goodinit", "check", name, *(["--impl", judge.impl] if judge.impl else [])])
+            text = f"Without the slow check of {name}, {points:.3g} points: `{command}` runs it."
+            console.print(text, highlight=False, markup=False)
 
 
 def _following(course: Course, found: list[Verdict]) -> str | None:

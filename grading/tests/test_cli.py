@@ -64,6 +64,14 @@ def test_the_reference_passes(checkout: Path, capsys: pytest.CaptureFixture[str]
     assert all(row["points"] == row["max_points"] for row in found)
 
 
+def test_what_was_not_run_for_its_time_is_told(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = say(capsys, "check", "train", "--impl", "solutions", "--fast")
+    left, _, command = text.splitlines()[-2].partition("`")
+    assert left == "Without the slow check of train, 1.9 points: "
+    assert command == "goodinit check train --impl solutions` runs it."
+    assert "Without" not in say(capsys, "check", "mean", "--impl", "solutions", "--fast")
+
+
 def test_a_wrong_answer_in_a_file(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.py").write_text("def variance(t):\n    return t.var()\n")
     found = rows(say(capsys, "check", "variance", "mean", "--impl", "mine.py", "--json", "--seed", "1", code=1))

@@ -7,6 +7,7 @@ import gc
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 
@@ -27,6 +28,21 @@ def importing() -> Iterator[None]:
             gc.enable()
     if "torch.optim" in sys.modules:
         _spare_the_compiler()
+
+
+def installation() -> str:
+    """The folder that this goodinit's code lies in."""
+    return str(Path(__file__).parent)
+
+
+def another_installation(theirs: str, who: str) -> str:
+    """Why `who` cannot work for this process: it runs the code of another goodinit. Empty where it runs the same."""
+    if theirs == installation():
+        return ""
+    return (
+        f"{who} would run the goodinit in {Path(theirs).parent}, and this one is in {Path(installation()).parent}: "
+        "run `goodinit` as it was installed, or install this one"
+    )
 
 
 def spare_what_exists() -> None:

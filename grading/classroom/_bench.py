@@ -23,7 +23,7 @@ from multiprocessing.reduction import recv_handle
 from pathlib import Path
 from typing import Any
 
-from grading.startup import importing, spare_what_exists
+from grading.startup import importing, installation, spare_what_exists
 
 with importing():
     import torch
@@ -205,7 +205,7 @@ def main() -> None:
     except (SandboxError, DataError, SuiteError) as error:
         _send(connection, {"cannot": str(error)})
         return
-    _send(connection, {"max_points": bench.max_points})
+    _send(connection, {"max_points": bench.max_points, "installation": installation()})
     spare_what_exists()
     while True:
         try:

@@ -23,6 +23,8 @@ from multiprocessing.reduction import send_handle
 from pathlib import Path
 from typing import Any
 
+from grading.startup import another_installation
+
 from ._entries import Entry, Taken
 
 # a new process imports torch and the suites, and so does what workers are forked from
@@ -107,6 +109,9 @@ class _Bench:
             raise GradeError(f"a judge did not start: {died}") from None
         if "cannot" in found:
             raise GradeError(found["cannot"])
+        other = another_installation(found["installation"], "judges")
+        if other:
+            raise GradeError(other)
         self.max_points = found["max_points"]
 
     def judge(self, folder: Path) -> _Judge:

@@ -22,12 +22,12 @@ from dataclasses import asdict
 from functools import partial
 from hashlib import blake2b
 from itertools import count
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import torch
 
 from grading.course import Course
+from grading.startup import another_installation
 from grading.subject import Answers, Composition, KitFailure, SubjectDied, TimeExpired, tensors_in
 
 from ._confine import Limits, explain, platform_problem
@@ -202,12 +202,10 @@ class Sandbox:
                 self.close()
                 last = (words.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
                 raise SandboxError(f"the process that workers are forked from did not start: {last}")
-            if answer != str(Path(__file__).parent):
+            other = another_installation(answer, "workers")
+            if other:
                 self.close()
-                raise SandboxError(
-                    f"workers would run the goodinit in {Path(answer).parents[1]}, and this one is in "
-                    f"{Path(__file__).parents[2]}: run `goodinit` as it was installed, or install this one"
-                )
+                raise SandboxError(other)
             self._control, self._begun = self._begun, None
         return self._control
 

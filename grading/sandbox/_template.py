@@ -13,10 +13,9 @@ import json
 import os
 import socket
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grading.startup import importing
+from grading.startup import importing, installation
 
 with importing():
     import matplotlib
@@ -49,7 +48,7 @@ def main() -> None:
     wall = _confine.Wall(_confine.readable_paths())
     cells: Cells | None = None
     branches: set[int] = set()
-    control.send(str(Path(__file__).parent).encode())
+    control.send(installation().encode())
     while True:
         try:
             text, files, _, _ = socket.recv_fds(control, REQUEST_BYTES, 1)

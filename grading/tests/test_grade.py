@@ -470,6 +470,16 @@ def test_without_a_wall_nothing_is_graded(
     assert capsys.readouterr().err == "goodinit: no wall here\n"
 
 
+def test_judges_of_another_installation_are_refused(
+    checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (checkout / "handed").mkdir()
+    (checkout / "handed" / "ada.py").write_text(MEAN)
+    monkeypatch.setattr("grading.startup.installation", lambda: "/elsewhere/grading")
+    assert goodinit(checkout, "grade", "handed", "--out", "o", "--unit", "u1") == 2
+    assert "judges would run the goodinit in" in capsys.readouterr().err
+
+
 def test_check_behind_the_wall(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (checkout / "right.py").write_text("import os\n" + MEAN + "os.environ.clear()\n")
     assert goodinit(checkout, "check", "mean", "--impl", "right.py", "--sandbox") == 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
 import json
 import os
 import platform
@@ -409,6 +410,13 @@ def _read_all(descriptor: int, seconds: float) -> bytes:
 # -- asking the kernel
 
 
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    return libc
+
+
 def _checked(result: int, what: str) -> int:
     if result < 0:
         number = ctypes.get_errno()
@@ -417,16 +425,13 @@ def _checked(result: int, what: str) -> int:
 
 
 def _syscall(what: str, number: int, *arguments: int | bytes | None) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
     # without a prototype ctypes would pass an int as 32 bits
     converted = [ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments]
-    return _checked(libc.syscall(ctypes.c_long(number), *converted), what)
+    return _checked(_libc().syscall(ctypes.c_long(number), *converted), what)
 
 
 def _prctl(option: int, argument: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    _checked(libc.prctl(ctypes.c_int(option), *map(ctypes.c_ulong, (argument, 0, 0, 0))), f"prctl {option}")
+    _checked(_libc().prctl(ctypes.c_int(option), *map(ctypes.c_ulong, (argument, 0, 0, 0))), f"prctl {option}")
 
 
 def _kernel() -> tuple[int, ...]:
@@ -456,8 +461,7 @@ def _close_all_but(keep: Collection[int]) -> None:
 
 
 def _unshare(namespaces: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    _checked(libc.unshare(ctypes.c_int(namespaces)), "unshare")
+    _checked(_libc().unshare(ctypes.c_int(namespaces)), "unshare")
 
 
 def _become(uid: int) -> None:

@@ -247,6 +247,7 @@ def test_activation_scales_of_fifty_layers(activation_scales, seed, dtype, scale
     # a float32's square is neither 0 nor inf between these; the errors of fifty layers add up to far below 1e-3
     whole = 50 if dtype == torch.float64 else int(((want > 1e-15) & (want < 1e15)).sum())
     call = f"activation_scales(x, fifty weights of {scale})"
+    expect(len(got), 50, f"how many standard deviations are in {call}, whatever they have become")
     expect(got[:whole], want[:whole].to(dtype), call, tol=1e-3, scale=want[:whole])
     if dtype == torch.float32 and scale == 1.0:
         finite = bool(torch.isfinite(torch.as_tensor(got[-1])))

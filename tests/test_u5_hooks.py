@@ -350,6 +350,7 @@ def _appended(pieces, *, outputs):
     for name, notes in (("first", first), ("second", second)):
         means, stds, hists = getattr(notes, "stats", ([], [], []))
         result[name] = [[float(m) for m in means], [float(s) for s in stds], [torch.as_tensor(h) for h in hists]]
+    result["tensors"] = [isinstance(hist, torch.Tensor) for hist in first.stats[2]]
     kept = [torch.as_tensor(entry) for entries in first.stats for entry in entries]
     result["tracked"] = [entry.requires_grad for entry in kept]
     result["devices"] = [entry.device.type for entry in kept]
@@ -400,6 +401,7 @@ def test_append_stats_histogram(append_stats, beside, dtype, outputs_and_counts)
     got = beside(_appended, outputs=[output.to(dtype) for output, _ in outputs_and_counts])
     want = [counts for _, counts in outputs_and_counts]
     expect([hist.double() for hist in got["first"][2]], want, "hook.stats[2], the histograms,", tol=0)
+    expect(all(got["tensors"]), True, "whether every histogram in hook.stats[2] is a tensor")
 
 
 @given(outputs=st.lists(tensors(min_dims=1), min_size=1, max_size=4))

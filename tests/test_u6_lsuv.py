@@ -256,7 +256,7 @@ def check_worked(got, call):
     second = got.get("second pass", torch.zeros(0))
     expect(second, second, f"mean and std of act_module's output in {call}, second pass")
     gave_up = got["raised"] == "RuntimeError" and "std" in got["message"].lower()
-    error = "RuntimeError: it gave up" if gave_up else f"{got['raised']}: {got['message'][:150]}"
+    error = "a RuntimeError that names mean and std" if gave_up else f"{got['raised']}: {got['message'][:150]}"
     expect(error if got["raised"] else "nothing", "nothing", f"what {call} raised")
 
 
@@ -669,6 +669,7 @@ def test_lsuv_init_only_pairs(lsuv_init, beside, network, left_out):
     chosen = [index for index in range(len(weights)) if index != left_out]
     got = beside(_network, x=x, weights=weights, biases=biases, leak=leak, sub=sub, chosen=chosen, once=True)
     check_got_there(got)
+    expect(len(got["result"]), len(chosen), "how many results lsuv_init(model, pairs, xb) returns for an iterator")
     expect(got["weights"][left_out], weights[left_out], f"weight of layer {left_out}, which is in no pair", tol=0)
     expect(got["biases"][left_out], biases[left_out], f"bias of layer {left_out}, which is in no pair", tol=0)
     ys = outputs(x, got["weights"], got["biases"], leak, sub)

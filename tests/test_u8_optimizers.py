@@ -1153,10 +1153,11 @@ def clips(beside, clip, grads, limit, want, once=False, tol=None):
     got = beside(_clipped, clip=clip, grads=grads, limit=limit, once=once)
     params = "(p for p in params)" if once else "params"
     call = f"after {clip}({params}, {limit:g}), from gradients {show(grads)}"
+    # first, for gradients that are as they were have two reasons
+    expect(got["untouched"], True, f"whether {clip} leaves the parameters alone")
     for j, grad in enumerate(want):
         expect(got["grads"][j], grad, f"params[{j}].grad {call}", tol=tol)
         expect(got["held"][j], grad, f"what held the tensor params[{j}].grad {call}", tol=tol)
-    expect(got["untouched"], True, f"whether {clip} leaves the parameters alone")
     return got["returned"]
 
 

@@ -47,7 +47,9 @@ def page(course: Course, record: dict[str, Any]) -> str:
             if exercise.id in by_exercise
         ]
         if exercises:
-            untouched = all(entry["verdict"] == NOT_STARTED and not entry["review"] for entry in exercises)
+            untouched = not any(entry["review"] for entry in exercises) and all(
+                verdict.verdict == NOT_STARTED for entry in exercises for verdict in entry["checks"]
+            )
             head = {"title": unit.title, "id": unit.id, "untouched": untouched, **record["units"][unit.id]}
             units.append({**head, "exercises": exercises})
     counts = Counter(found["verdict"] for found in record["verdicts"])

@@ -17,7 +17,7 @@ from grading.data import garments
 from grading.judge import Judge, fresh_seed
 from grading.sandbox import RemoteSubject, Sandbox
 from grading.subject import Sources, Subject, read_sources, reviewed
-from grading.verdict import NOT_STARTED, PASSED, Verdict, exercise_verdict
+from grading.verdict import NOT_FINISHED, NOT_STARTED, PASSED, Verdict, exercise_state, exercise_verdict
 from grading.verdict.render import MARK, STYLE, render, summary
 
 from ._again import again
@@ -115,7 +115,7 @@ def _as_text(judge: Judge, course: Course, verdicts: Iterable[Verdict], args: ar
 
 def _print_exercise(console: Console, judge: Judge, exercise: Exercise, verdicts: list[Verdict], verbose: bool) -> None:
     """A line for the exercise, and the first check that failed in full: mending it often mends the others."""
-    state = exercise_verdict(verdicts)
+    state = exercise_state(verdicts)
     passed = sum(verdict.verdict == PASSED for verdict in verdicts)
     console.print(
         f"{MARK[state]} {exercise.id}: {state}"
@@ -127,7 +127,8 @@ def _print_exercise(console: Console, judge: Judge, exercise: Exercise, verdicts
     )
     shown = False
     for verdict in verdicts:
-        failed = verdict.verdict not in (PASSED, NOT_STARTED)
+        # what is missing of an exercise that has been started is said where nothing of it is wrong
+        failed = verdict.verdict != PASSED if state == NOT_FINISHED else verdict.verdict not in (PASSED, NOT_STARTED)
         if failed and (verbose or not shown):
             console.print(
                 render(verdict, width=min(console.width, 100) - 4), highlight=False, markup=False, soft_wrap=True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -469,6 +470,7 @@ class Judge:
             likely = ("likely", found.sentence) if found else None
             message = f"{check.sentence} {error}" + (f" {found.sentence}" if found else "")
             hint = self._next_hint(check.exercise) if found else None
+            given = self._given_lines(check, error.call)
             details = _lines(("called", error.call), given, *_evidence(error), unsteady, likely, lesson, hint, replay)
             return WRONG, message, details, found.bug.name if found else None
         raised = self.subject.explain(error)
@@ -481,11 +483,13 @@ class Judge:
         left = self.course.exercises[name].hints[self.hints.get(name, 0) :]
         return ("hint", left[0]) if left else None
 
-    def _given_lines(self, check: Check) -> tuple[str, str] | None:
+    def _given_lines(self, check: Check, called: str = "") -> tuple[str, str] | None:
+        """The values drawn for a check, but for those that the call says: it may have been made with others."""
         run = self._runs.get(check.name)
-        if not run or not run.drawn:
-            return None
-        return "with", "\n".join(f"{name} = {show(value)}" for name, value in run.drawn.items())
+        drawn = run.drawn if run else {}
+        told = {name for name in drawn if re.search(rf"\b{name}(=| \[)", called)}
+        lines = [f"{name} = {show(value)}" for name, value in drawn.items() if name not in told]
+        return ("with", "\n".join(lines)) if lines else None
 
     @property
     def again(self) -> str:

@@ -12,6 +12,8 @@ NOT_STARTED = "not started"
 BLOCKED = "blocked"
 DELEGATED = "delegated"
 KIT_ERROR = "kit error"
+# of an exercise alone, for people: some of its checks have passed, and others met what is still a stub
+NOT_FINISHED = "not finished"
 
 # from the one that settles an exercise first to the one that all its checks must share
 VERDICTS = (KIT_ERROR, WRONG, BLOCKED, NOT_STARTED, DELEGATED, PASSED)
@@ -61,3 +63,11 @@ def exercise_verdict(verdicts: Iterable[Verdict]) -> str:
     """The verdict of an exercise from those of its checks: the gravest one."""
     found = {verdict.verdict for verdict in verdicts}
     return next((verdict for verdict in VERDICTS if verdict in found), NOT_STARTED)
+
+
+def exercise_state(verdicts: Iterable[Verdict]) -> str:
+    """What a person is told of an exercise: its verdict, or that it is not finished, where it has been started."""
+    verdicts = list(verdicts)
+    state = exercise_verdict(verdicts)
+    started = any(verdict.verdict != NOT_STARTED for verdict in verdicts)
+    return NOT_FINISHED if state == NOT_STARTED and started else state

@@ -11,7 +11,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup, escape
 
-from ._record import BLOCKED, KIT_ERROR, NOT_STARTED, PASSED, Verdict, exercise_verdict
+from ._record import BLOCKED, KIT_ERROR, NOT_STARTED, PASSED, Verdict, exercise_state, exercise_verdict
 from .render import MARK, lent, render, sentence
 
 HERE = Path(__file__).parent
@@ -56,11 +56,11 @@ def plain(verdicts: Sequence[Verdict], note: str = "", *, public: bool = True) -
 
 def headline(verdicts: Sequence[Verdict], *, public: bool = True) -> str:
     """`public checks passed (13)`: what can be said without knowing what else will be judged."""
-    state, checks = exercise_verdict(verdicts), "public checks" if public else "checks"
+    state, checks = exercise_state(verdicts), "public checks" if public else "checks"
     passed = sum(verdict.verdict == PASSED for verdict in verdicts)
     if state == PASSED:
         return f"{checks} passed ({passed})"
-    if state == NOT_STARTED and not passed:
+    if state == NOT_STARTED:
         return "not started: still a stub, or its cell has not been run"
     return f"{state}: {passed} of {len(verdicts)} {checks} passed"
 

@@ -12,19 +12,30 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ._record import BLOCKED, DELEGATED, KIT_ERROR, NOT_STARTED, PASSED, WRONG, Verdict, exercise_verdict
+from ._record import (
+    BLOCKED,
+    DELEGATED,
+    KIT_ERROR,
+    NOT_FINISHED,
+    NOT_STARTED,
+    PASSED,
+    WRONG,
+    Verdict,
+    exercise_state,
+)
 from ._text import clean
 
 STYLE = {
     PASSED: "green",
     WRONG: "red",
     NOT_STARTED: "bright_black",
+    NOT_FINISHED: "yellow",
     BLOCKED: "yellow",
     DELEGATED: "yellow",
     KIT_ERROR: "magenta",
 }
 
-MARK = {PASSED: "✓", WRONG: "✗", NOT_STARTED: "·", BLOCKED: "…", DELEGATED: "?", KIT_ERROR: "!"}
+MARK = {PASSED: "✓", WRONG: "✗", NOT_STARTED: "·", NOT_FINISHED: "·", BLOCKED: "…", DELEGATED: "?", KIT_ERROR: "!"}
 
 
 class ExerciseLike(Protocol):
@@ -103,7 +114,7 @@ def summary(
         text = Text()
         points = most = 0.0
         for name in mine:
-            state = exercise_verdict(by_exercise[name])
+            state = exercise_state(by_exercise[name])
             text.append(name, style=STYLE[state])
             text.append("" if state == PASSED else f" ({state})", style=STYLE[state])
             text.append("" if name == mine[-1] else ", ")
@@ -124,7 +135,7 @@ def summary(
     console.print(table)
     console.print(f"{_number(total)} of {_number(possible)} points.", end=" ")
     if following:
-        state = exercise_verdict(by_exercise[following])
+        state = exercise_state(by_exercise[following])
         console.print(f"Next: [bold]{following}[/bold] ({state}), {where.get(following, '')}", soft_wrap=True)
     else:
         console.print("Every check passed.")
@@ -136,7 +147,7 @@ def summary(
 
 def _shorten(text: Text, by_exercise: Mapping[str, list[Verdict]], names: list[str]) -> Text:
     """`all 7 passed` or `all 7 not started` where a unit's exercises agree."""
-    states = {exercise_verdict(by_exercise[name]) for name in names}
+    states = {exercise_state(by_exercise[name]) for name in names}
     if len(states) == 1 and len(names) > 1:
         state = states.pop()
         return Text(f"all {len(names)} {state}", style=STYLE[state])

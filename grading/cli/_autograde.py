@@ -28,7 +28,7 @@ def autograde(course: Course, args: argparse.Namespace) -> int:
     done = autograde(root, unit, jobs=args.jobs, scheduler=scheduler, force=args.force, hidden=args.hidden)
     graded = done.done + done.kept - len(done.problems)
     for student, problem in done.problems.items():
-        print(f"goodinit: {student}: {problem}", file=sys.stderr)
+        print(f"goodinit: {student if student.isprintable() else repr(student)}: {problem}", file=sys.stderr)
     if done.left:
         sentence = f"stopped; {graded} of {graded + done.left} are graded, and the same command goes on from there"
         print(f"\ngoodinit: {sentence}", file=sys.stderr)

@@ -12,7 +12,7 @@ from grading.course import Course
 
 from ._again import again
 
-ADDRESS = re.compile(r"(?:(?:tcp|tls|ucx|wss?)://)?[^/]+:\d+(?:/.*)?|gateway:.+")
+ADDRESS = re.compile(r"(?:(?:tcp|tls|ucx|wss?)://)?[^/]+:\d+(?:/.*)?|inproc://.+|gateway:.+")
 
 
 def run(course: Course, args: argparse.Namespace) -> int:

@@ -10,18 +10,22 @@ import atexit
 import io
 import json
 import logging
+import os
 import shutil
+import stat
 import tempfile
 import threading
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import nbformat
 from nbconvert.exporters import NotebookExporter
 from nbformat import NotebookNode
 from nbgrader import utils
 from nbgrader.api import Gradebook
+from nbgrader.converters import Autograde, base
 from nbgrader.preprocessors import Execute, SaveAutoGrades
 from traitlets import Bool, Unicode
 from traitlets import Integer as Number
@@ -50,6 +54,33 @@ class MendingExporter(NotebookExporter):
         # what was mended, and what each code cell showed when it was handed in, by student and notebook
         self.notes: dict[tuple[str, str], list[str]] = {}
         self.saved: dict[tuple[str, str], list[Any]] = {}
+        if isinstance(self.parent, Autograde):
+            self.begin = self.parent.init_assignment
+            self.parent.init_assignment = self.begin_safely
+
+    def begin_safely(self, assignment: str, student: str) -> None:
+        """What nbgrader does before it reads the notebooks: it copies the other files, and gives 0 for what is missing.
+
+        It would follow links to wherever they lead, and what it copies goes out with the feedback.
+        """
+        converter: Any = self.parent
+        folder = Path(converter._format_source(assignment, student))
+        problem = _no_submission(folder, converter.coursedir)
+        if problem:
+            raise _not_graded(self.log, f"{student}'s {problem}")
+        left_out: list[str] = []
+
+        def files(path: str, exclude: list[str] | None = None) -> list[str]:
+            found: list[str] = utils.find_all_files(path, exclude)
+            plain = [file for file in found if stat.S_ISREG(os.lstat(file).st_mode)]
+            left_out.extend(os.path.relpath(file, path) for file in found if file not in plain)
+            return plain
+
+        with patch.object(base, "find_all_files", files):
+            self.begin(assignment, student)
+        for notebook in converter.notebooks:
+            notes = self.notes.setdefault((student, Path(notebook).stem), [])
+            notes.extend(f"{name} is a link or no file, and was left out" for name in left_out)
 
     def from_filename(self, filename: str, resources: Any = None, **more: Any) -> Any:
         who = resources["nbgrader"]
@@ -217,6 +248,25 @@ def _benches() -> dict[str, _Bench]:
 def _course(root: Path, changed: int) -> Course:
     """The course as it is since it was changed last."""
     return load(root)
+
+
+def _no_submission(folder: Path, coursedir: Any) -> str:
+    """Why a folder holds nothing that can be graded as one student's work; empty where it may."""
+    for place in (folder, folder.parent):
+        if place.is_symlink():
+            return f"folder {place} is a link, perhaps to what another student has handed in; the files are needed"
+    for notebook in folder.glob("*.ipynb"):
+        if not stat.S_ISREG(notebook.lstat().st_mode):
+            return f"{notebook.name} cannot be read: it is a link or no file; the notebook itself is needed"
+    timestamp = folder / "timestamp.txt"
+    if os.path.lexists(timestamp):
+        if not stat.S_ISREG(timestamp.lstat().st_mode):
+            return "timestamp.txt is no file; remove it"
+        try:
+            coursedir.get_existing_timestamp(str(folder))
+        except (Exception, SystemExit):
+            return "timestamp.txt holds no date such as 2026-01-31 12:00:00 UTC; mend it or remove it"
+    return ""
 
 
 def _not_graded(log: Any, sentence: str) -> NotGraded:

@@ -17,6 +17,8 @@ from grading.course import Course, Unit
 
 from ._config import FILE, HEADER, NbgraderError, config_text, configured, derived_config, read_config, sqlite
 
+SQLITE = "sqlite:///"
+
 
 @dataclass
 class Built:
@@ -71,10 +73,26 @@ def build_course(course: Course, root: Path, *, db_url: str | None = None, force
 def gradebook(root: Path) -> Iterator[Any]:
     """The gradebook of the course in `root`, by nbgrader's own API, made where there is none yet.
 
-    Raises NbgraderError where it cannot be reached.
+    Raises NbgraderError where it cannot be reached, or is not such a gradebook as this nbgrader makes.
     """
     with _opened(*_configured(root)) as book:
-        yield book
+        from sqlalchemy.exc import DatabaseError
+
+        try:
+            yield book
+        except DatabaseError as error:
+            reason = " ".join(str(error.orig).split())
+            raise NbgraderError(
+                f"the gradebook of {root} cannot be used: {reason}; one that an older nbgrader has made is renewed by "
+                "`nbgrader db upgrade`"
+            ) from None
+
+
+def gradebook_missing(root: Path) -> Path | None:
+    """The file that the gradebook of the course in `root` should be, where it is one and not there."""
+    url, _ = _configured(root)
+    file = url.removeprefix(SQLITE)
+    return Path(file) if file != url and not Path(file).is_file() else None
 
 
 def _configured(root: Path) -> tuple[str, str]:

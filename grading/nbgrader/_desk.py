@@ -73,7 +73,11 @@ class Desk:
 
     def handed_in(self, student: str, given: Sequence[Given]) -> Mended:
         """A student's notebook, mended; raises MendError where it cannot be."""
-        return mend(read(self._path(self.coursedir.submitted_directory, student, self.unit)), given)
+        path = self._path(self.coursedir.submitted_directory, student, self.unit)
+        others = [] if os.path.lexists(path) else sorted(one.name for one in path.parent.glob("*.ipynb"))
+        if others:
+            raise MendError(f"is not there, but {others[0]} is: a notebook keeps the name that it was given out with")
+        return mend(read(path), given)
 
     def submission(self, student: str, notebook: NotebookNode) -> Submission:
         """What is judged: the mended notebook's code, and that of the student's units before it."""
@@ -132,8 +136,11 @@ def read(path: Path) -> bytes:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(file, "rb") as opened:
             return opened.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise MendError("is not there") from None
     except OSError as error:
-        raise MendError(f"cannot be read: {error.strerror}") from None
+        reason = "it is a link, and what it leads to is not looked at" if path.is_symlink() else error.strerror
+        raise MendError(f"cannot be read: {reason}") from None
 
 
 def code_only(cells: Sequence[Any]) -> bytes:

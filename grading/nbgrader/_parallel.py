@@ -35,7 +35,7 @@ from grading.course import Unit
 
 from ._autograde import Judged
 from ._config import FILE, NbgraderError, read_config
-from ._course import gradebook
+from ._course import gradebook, gradebook_missing
 from ._desk import Desk, Submission
 from ._mend import Given, MendError
 
@@ -99,6 +99,12 @@ class _Class:
         self.taken: dict[Entry, Submission] = {}
 
     def _given(self) -> list[Given]:
+        missing = gradebook_missing(self.root)
+        if missing:
+            raise NbgraderError(
+                f"there is no {missing}: put it back from a copy, or begin anew with "
+                f"goodinit build --nbgrader {self.root} and nbgrader generate_assignment {self.unit.id}"
+            )
         with gradebook(self.root) as book:
             if not any(entry.name == self.unit.id and entry.notebooks for entry in book.assignments):
                 raise NbgraderError(
@@ -122,7 +128,11 @@ class _Class:
     def grade(self, force: bool) -> Autograded:
         jobs, judged = [], []
         scores = self._scores()
+        # neither nbgrader nor a page can take in such a name
+        odd = [student for student in self.students if not student.isprintable()]
         for student in self.students:
+            if student in odd:
+                continue
             submission = self._submission(student)
             if submission is None:
                 judged.append(student)
@@ -131,12 +141,16 @@ class _Class:
                 jobs.append(Job(submission.entry, self.desk.seed, partial(self._take, submission.entry)))
             elif not self._is_written(student, scores.get(student, {})):
                 judged.append(student)
-        with _Writer(self._write, len(jobs) + len(judged)) as writer:
+        todo = len(odd) + len(jobs) + len(judged)
+        with _Writer(self._write, todo) as writer:
+            for student in odd:
+                writer.put(
+                    student, f"the folder {student!r} has characters in its name that cannot be shown: rename it"
+                )
             for student in judged:
                 writer.put(student)
             for student, problem in self._judge(jobs):
                 writer.put(student, problem)
-        todo = len(jobs) + len(judged)
         return Autograded(writer.done, len(self.students) - todo, todo - writer.done, writer.problems)
 
     def _judge(self, jobs: list[Job]) -> Iterator[tuple[str, str]]:
@@ -169,6 +183,14 @@ class _Class:
         except MendError:
             return None
 
+    def _unreadable(self, student: str) -> str:
+        """Why nothing can be read of what a student has handed in; empty where it can."""
+        try:
+            self.desk.handed_in(student, self.given)
+        except MendError as error:
+            return f"{student}'s {self.unit.id}.ipynb {error}"
+        return ""
+
     def _write(self, student: str) -> str:
         """Lets nbgrader write the grades of one student; returns a sentence where it could not."""
         mark = self._mark(student)
@@ -176,9 +198,13 @@ class _Class:
         self.coursedir.assignment_id, self.coursedir.student_id = self.unit.id, glob.escape(student)
         converter = Autograde(coursedir=self.coursedir, config=self.config)
         converter.force = True
+        problem = self._unreadable(student)
+        if problem and Path(self._folder(self.coursedir.autograded_directory, student)).exists():
+            # nbgrader would take away what it has of an earlier one
+            return f"{problem}; what was graded before stays"
         result = capture_log(converter)
         if not result["success"]:
-            return _reason(result)
+            return problem or _reason(result)
         new = mark.with_suffix(".new")
         new.write_text(as_json(self._state(student, self._scores(student)[student])), encoding="utf-8")
         os.replace(new, mark)

@@ -15,11 +15,10 @@ from grading.classroom._entries import _slug
 from grading.course import Course, did_you_mean
 from grading.verdict import KIT_ERROR, Verdict
 
-from ._config import configured, read_config, sqlite
-from ._course import gradebook
+from ._config import read_config
+from ._course import gradebook, gradebook_missing
 from ._desk import KEPT
 
-SQLITE = "sqlite:///"
 RECORDS = "records"
 RECORD = ("student", "submission", "options", "problem")
 NAMED = 8
@@ -222,10 +221,9 @@ def _opened(root: Path) -> Iterator[Any]:
 
     if not root.is_dir():
         raise ExportError(f"there is no folder {root}; one that `goodinit build --nbgrader` has made is expected")
-    url = configured(read_config(root), "db_url") or sqlite(root)
-    file = url.removeprefix(SQLITE)
-    if file != url and not Path(file).is_file():
-        raise ExportError(f"{root} holds no gradebook: there is no file {file}")
+    missing = gradebook_missing(root)
+    if missing:
+        raise ExportError(f"{root} holds no gradebook: there is no file {missing}")
     try:
         with gradebook(root) as book:
             yield book

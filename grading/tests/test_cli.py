@@ -221,7 +221,8 @@ def test_what_is_no_address_of_a_cluster_never_reaches_dask(
 
 
 @pytest.mark.parametrize(
-    "scheduler", ["tcp://[::1]:8786", "10.0.0.1:8786", "wss://host:8786/ws", "gateway:spring", None]
+    "scheduler",
+    ["tcp://[::1]:8786", "10.0.0.1:8786", "wss://host:8786/ws", "inproc://10.0.0.1/7/1", "gateway:spring", None],
 )
 def test_addresses_of_a_cluster_are_passed_on(scheduler: str | None) -> None:
     assert address(scheduler) == scheduler

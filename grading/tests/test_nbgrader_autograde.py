@@ -370,6 +370,31 @@ def test_a_link_is_not_followed(group: Class, tmp_path: Path) -> None:
     assert not done["success"] and f"olga's {UNIT}.ipynb cannot be read" in done["log"]
 
 
+def test_what_a_link_leads_to_is_not_given_out(group: Class) -> None:
+    folder = group.hand_in("liv").parent
+    secret = group.root / "source" / group.unit / f"{group.unit}.ipynb"
+    (folder / "solutions.txt").symlink_to(secret)
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
+    graded(group, "liv")
+    copied = {path.name for path in (group.root / "autograded" / "liv" / group.unit).iterdir()}
+    assert copied == {"notes.txt", f"{group.unit}.ipynb"}
+    text = (group.root / "autograded" / "liv" / group.unit / f"{group.unit}.ipynb").read_text(encoding="utf-8")
+    assert "solutions.txt is a link or no file, and was left out" in text
+
+
+def test_a_linked_folder_is_nobodys_work(group: Class) -> None:
+    folder = group.hand_in("mia").parent
+    (group.root / "submitted" / "mio").symlink_to(folder.parent)
+    done = autograde(group, "mio")
+    assert not done["success"] and "is a link, perhaps to what another student has handed in" in done["log"]
+
+
+def test_a_timestamp_that_is_no_date_is_told(group: Class) -> None:
+    (group.hand_in("nia").parent / "timestamp.txt").write_text("yesterday at noon", encoding="utf-8")
+    done = autograde(group, "nia")
+    assert not done["success"] and "nia's timestamp.txt holds no date" in done["log"]
+
+
 # -- hidden checks
 
 

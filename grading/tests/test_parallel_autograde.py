@@ -132,6 +132,29 @@ def test_it_says_who_could_not_be_graded_and_goes_on(graded: Copy, capsys: pytes
     assert "Traceback" not in captured.err and "Warning" not in captured.err
 
 
+def test_what_cannot_be_read_takes_no_earlier_grade(
+    handed_in: Class, graded: Copy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = Copy(handed_in, "again")
+    shutil.rmtree(one.root)
+    shutil.copytree(graded.root, one.root)
+    before = one.gradebook(), one.notebooks()
+    for student, harm in (("anna", "link"), ("berta", "name")):
+        path = one.submitted / student / UNIT / f"{UNIT}.ipynb"
+        path.rename(path.with_name("mine.ipynb"))
+        if harm == "link":
+            path.symlink_to("nowhere")
+    assert one.autograde() == 1
+    errors = capsys.readouterr().err
+    assert f"anna's {UNIT}.ipynb cannot be read: it is a link" in errors
+    assert f"berta's {UNIT}.ipynb is not there, but mine.ipynb is" in errors
+    assert (one.gradebook(), one.notebooks()) == before
+    (one.root / "gradebook.db").unlink()
+    assert one.autograde() == 2
+    assert "put it back from a copy" in capsys.readouterr().err
+    assert not (one.root / "gradebook.db").exists()
+
+
 # where a run is killed: at the n-th call, of those with an argument that ends so
 KILLS = {
     "a record is to be written": ("os", "replace", ".json", 2),

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import sys
 import textwrap
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from grading.course import Course, CourseError
-from grading.nbgrader._exports import FORMATS, INDEX, Export
+from grading.nbgrader._exports import CANVAS_OWN, FORMATS, INDEX, Export
 from grading.nbgrader._roster import read_roster
 from grading.nbgrader._scores import ExportError, from_gradebook, from_records
 from grading.verdict import clean
 
 SHOWN = 20
+# how exports begin: of lines as nbgrader has them, and of columns by assignment
+LINES, COLUMNS = ["assignment", "duedate", "timestamp", "student_id"], (["Student", "ID"], ["Last name", "First name"])
+# the title of a page of shared passages stands in its first lines
+TITLE, HEAD = "<title>Shared passages: ", 1000
+# a header is no longer; what has no line breaks is not read to its end
+LONGEST_LINE = 100_000
 
 
 def grades(course: Course, args: argparse.Namespace) -> int:
@@ -36,6 +44,9 @@ def grades(course: Course, args: argparse.Namespace) -> int:
     if folder:
         _write_folder(Path(args.out), export)
     elif args.out is not None:
+        names = [*course.by_unit, *(assignment.name for assignment in scores.assignments)]
+        if not _is_export(Path(args.out), export.files[""], names):
+            raise _not_overwritten(args.out, "one that an export has written")
         _write_file(Path(args.out), export.files[""])
     else:
         sys.stdout.write(export.files[""])
@@ -49,6 +60,8 @@ def similar(course: Course, args: argparse.Namespace) -> int:
     """Compares, and returns 0 whatever it finds: that two submissions are alike is no mistake."""
     from grading.nbgrader._similarity import LIMITS, compare, page
 
+    if args.out is not None and TITLE not in _beginning(Path(args.out), HEAD, TITLE):
+        raise _not_overwritten(args.out, "a page that `goodinit similar` has written")
     chosen = {exercise.id for target in args.unit or () for exercise in course.resolve(target)}
     exercises = [exercise for name, exercise in course.exercises.items() if not chosen or name in chosen]
     report = compare(course, Path(args.folder), exercises, by_exercise=args.by == "exercise")
@@ -76,6 +89,38 @@ def _unit(course: Course, target: str) -> str:
     if list(unit.exercises) != exercises:
         raise CourseError(f"grades are exported by unit, and {target!r} is an exercise of {unit.id}")
     return unit.id
+
+
+def _is_export(path: Path, new: str, names: Iterable[str]) -> bool:
+    """Whether `path` is there for an export: it is new, or empty, or begins as one of those assignments does."""
+    text = _beginning(path, LONGEST_LINE, new).partition("\n")[0]
+    try:
+        before, now = next(csv.reader([text]), []), next(csv.reader([new.partition("\n")[0]]), [])
+    except csv.Error:
+        return False
+    if before == now or before[: len(LINES)] == LINES:
+        return True
+    known = set(names)
+    titles = [title in known or title.rpartition(" (")[0] in known for title in before]
+    # what Canvas itself exports has the same columns, and more of its own
+    if True not in titles or any(CANVAS_OWN.search(title) for title in before):
+        return False
+    first = titles.index(True)
+    return before[:2] in COLUMNS or (first > 0 and before[:first] == now[:first])
+
+
+def _beginning(path: Path, characters: int, nothing: str) -> str:
+    """How a file begins, and `nothing` for one that is empty or not there; no text at all for what is no file."""
+    if path.is_dir() or not path.exists():  # which writing it then tells
+        return nothing
+    if not path.is_file():  # to read from a pipe would wait for whoever writes to it
+        return ""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return file.read(characters) or nothing
+
+
+def _not_overwritten(out: str, what: str) -> ExportError:
+    return ExportError(f"{out} holds something else; --out takes a new file, or {what}")
 
 
 def _write_file(path: Path, text: str) -> None:

@@ -536,6 +536,11 @@ def test_no_folder_gives_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixt
         (("--format", "gradescope-json"), "say where by --out FOLDER"),
         (("--format", "gradescope-json", "--out", "{}"), "holds something else"),
         (("--format", "gradescope-json", "--out", "{}/moodle.csv"), "holds something else"),
+        (("--format", "csv", "--out", "{}/moodle.csv"), "holds something else; --out takes a new file, or one that an"),
+        (("--format", "moodle", "--out", "{}/moodle.csv"), "holds something else"),
+        (("--format", "canvas", "--out", "{}/downloaded.csv"), "holds something else"),
+        (("--format", "csv", "--out", "{}/gradebook.db"), "holds something else"),
+        (("--format", "csv", "--out", "/dev/null"), "/dev/null holds something else"),
         (("--format", "csv", "--out", "{}"), "cannot be written"),
         (("--format", "csv", "--out", "."), ". cannot be written: it is a folder; give the name of a file in it"),
         (("--format", "csv", "--out", "{}/moodle.csv/x.csv"), "x.csv cannot be written: Not a directory"),
@@ -553,6 +558,10 @@ def test_bad_words_give_one_sentence_and_write_nothing(
 ) -> None:
     (tmp_path / "binary.csv").write_bytes(b"Student,ID\xff\xfe\n")
     (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "gradebook.db").write_bytes(b"SQLite format 3\0\x10\0\x01\x01\xff,\n")
+    (tmp_path / "downloaded.csv").write_text(
+        "Student,ID,SIS User ID,SIS Login ID,Section,u1_statistics (7),Current Score\n"
+    )
     (tmp_path / "moodle.csv").write_text("First name,Email address\nAda,a@x.example\n")
     (tmp_path / "sectionless.csv").write_text("Student,ID,SIS Login ID\nAda,1,ada\n")
     (tmp_path / "nobody.csv").write_text("First name,Email address\nAda,\n")
@@ -569,6 +578,15 @@ def test_bad_words_give_one_sentence_and_write_nothing(
         assert said.out == ""
         assert said.err.startswith("goodinit: ")
         assert said.err.count("\n") == 1
+
+
+def test_an_export_may_overwrite_an_earlier_one(class_folder: Path, tmp_path: Path) -> None:
+    out, roster = tmp_path / "grades.csv", tmp_path / "roster.csv"
+    roster.write_text(CANVAS_ROSTER, encoding="utf-8-sig")
+    out.touch()
+    for kind, *words in (("csv",), ("canvas",), ("canvas", "--roster", roster), ("moodle",), ("csv", "--unit", "u1")):
+        text = export(class_folder, str(kind), out, *words)
+        assert export(class_folder, str(kind), out, *words) == text
 
 
 def test_canvas_would_take_some_names_for_its_own(course: Course) -> None:

@@ -344,6 +344,18 @@ def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path: Path, capsys: p
     assert capsys.readouterr().err == f"goodinit: {page} cannot be written: Not a directory\n"
 
 
+def test_a_page_overwrites_nothing_but_an_earlier_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, page = hand_in(tmp_path / "class", {"ada": OWN, "eve": COPIED}), tmp_path / "page.html"
+    theirs = folder / "ada" / "u1_statistics.py"
+    assert goodinit("similar", folder, "--out", theirs) == 2
+    sentence = "holds something else; --out takes a new file, or a page that `goodinit similar` has written"
+    assert capsys.readouterr().err == f"goodinit: {theirs} {sentence}\n"
+    assert theirs.read_text(encoding="utf-8") == OWN
+    page.touch()
+    assert goodinit("similar", folder, "--unit", "u1", "--out", page) == 0
+    assert goodinit("similar", folder, "--unit", "u1", "--out", page) == 0
+
+
 def test_without_copydetect_there_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

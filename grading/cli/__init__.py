@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from grading.course import Course, CourseError, did_you_mean, find_root, load
 from grading.startup import importing
@@ -33,6 +35,24 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without ✓ shows ? instead of failing
     words = sys.argv[1:] if argv is None else argv
+    try:
+        try:
+            status = _carry_out(words)
+        finally:
+            # here and not when Python ends, which has no sentence for it
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        # the reader of a pipe has gone, which is its right; keep Python from complaining at exit
+        _leave(sys.stdout)
+        return 1
+    except OSError as error:
+        _leave(sys.stdout)
+        return _fail(f"standard output cannot be written to: {_reason(error)}")
+    return status
+
+
+def _carry_out(words: list[str]) -> int:
     args = _parser().parse_args(words or ["status"])
     args.words = words
     try:
@@ -42,17 +62,18 @@ def main(argv: list[str] | None = None) -> int:
         print("\ngoodinit: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # the reader of a pipe has gone, which is its right; keep Python from complaining at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        raise
     except FileNotFoundError as error:
         if error.filename is None:
             return _fail("the folder this was started in is gone; change to one that exists")
         return _fail(f"{error.filename}: {error.strerror}")
     except OSError as error:
-        if error.filename is None:
-            raise
-        return _fail(f"{error.filename}: {error.strerror}; nothing was changed there")
+        if error.filename is not None:
+            return _fail(f"{error.filename}: {_reason(error)}; nothing was changed there")
+        if sys.stdout is not None:
+            sys.stdout.flush()  # where that is what failed, it fails again, and the caller knows
+        room = "; make room on the disk, and run it again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        return _fail(f"`goodinit {args.command}` could not be finished: {_reason(error)}{room}")
     except Exception as error:
         if isinstance(error, CourseError) or type(error).__name__ in SENTENCES:
             return _fail(str(error))
@@ -67,8 +88,20 @@ SENTENCES = {
 
 
 def _fail(sentence: str) -> int:
-    print(f"goodinit: {sentence}", file=sys.stderr)
+    try:
+        print(f"goodinit: {sentence}", file=sys.stderr)
+    except OSError:
+        _leave(sys.stderr)
     return USAGE_ERROR
+
+
+def _leave(stream: TextIO) -> None:
+    """Has what cannot be written go nowhere, so that Python does not try again when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or " ".join(str(error).split()) or type(error).__name__
 
 
 class Command:

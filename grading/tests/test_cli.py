@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from grading.cli import main
+from grading.cli import COMMANDS, Command, main
 from grading.cli._grade import address
 from grading.course import Course
 
@@ -306,6 +306,37 @@ def test_a_reader_that_goes_away_is_no_error(checkout: Path) -> None:
     assert done.returncode == 0
     assert done.stderr == ""
     assert json.loads(done.stdout)["verdict"] == "not started"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full takes Linux")
+@pytest.mark.parametrize("words", [("hint", "mean"), ("check", "mean", "--json"), ("hint", "--help")])
+def test_a_full_standard_output_is_one_sentence(checkout: Path, words: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "grading.cli", *words]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command,
+            cwd=checkout,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "goodinit: standard output cannot be written to: No space left on device\n"
+
+
+def test_a_full_disk_is_one_sentence(
+    checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("grading.cli.COMMANDS", {**COMMANDS, "grade": Command("", COMMANDS["grade"].configure, refuse)})
+    assert say(capsys, "grade", "class", "--out", "out", code=2) == (
+        "goodinit: `goodinit grade` could not be finished: No space left on device; make room on the disk, and run it "
+        "again\n"
+    )
 
 
 def test_colours_can_be_refused(checkout: Path) -> None:

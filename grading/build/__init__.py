@@ -10,6 +10,7 @@ from nbformat import NotebookNode
 
 from grading.course import Course, Unit
 
+from ._files import replace
 from ._notebook import edited_by_hand, header_text, notebook_text, pictures
 from ._solution import BuildError, read_solution, regions, solved_in
 
@@ -25,6 +26,7 @@ __all__ = [
     "header_text",
     "notebook_text",
     "pictures",
+    "replace",
     "stub_text",
     "write",
 ]
@@ -52,7 +54,8 @@ def derive(course: Course) -> list[Derived]:
     for unit in course.units:
         text = stub_text(course, unit)
         for path in (course.exercise_file(unit), STUBS / unit.file):
-            files.append(Derived(path, text, path.read_text(encoding="utf-8") if path.is_file() else None))
+            present = path.read_text(encoding="utf-8", errors="surrogateescape") if path.is_file() else None
+            files.append(Derived(path, text, present))
     return files
 
 
@@ -67,11 +70,18 @@ def edited(course: Course) -> list[Path]:
 
 
 def write(files: list[Derived]) -> list[Path]:
-    """Writes the files that are out of step and returns their paths."""
+    """Writes the files that are out of step, each as a whole or not at all, and returns their paths.
+
+    Raises BuildError with the first that cannot be written.
+    """
     changed = [file for file in files if not file.in_step]
     for file in changed:
-        file.path.parent.mkdir(parents=True, exist_ok=True)
-        file.path.write_text(file.text, encoding="utf-8")
+        try:
+            file.path.parent.mkdir(parents=True, exist_ok=True)
+            replace(file.path, file.text)
+        except OSError as error:
+            where = error.filename or file.path
+            raise BuildError(f"{where} cannot be written: {error.strerror}; what was there is as it was") from None
     return [file.path for file in changed]
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import ast
 import json
-import os
 import shutil
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 from rich.columns import Columns
@@ -17,7 +15,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.syntax import Syntax
 
-from grading.build import STUBS
+from grading.build import STUBS, replace
 from grading.course import NOTES, Course, Exercise, Unit, hints_given
 from grading.subject import Broken, Source, read_source
 
@@ -75,6 +73,10 @@ def reset(course: Course, args: argparse.Namespace) -> int:
     unit = course.unit_of(exercises[0].id)
     path, pristine = course.exercise_file(unit), STUBS / unit.file
     stub = pristine.read_text(encoding="utf-8")
+    if path.exists() and not path.is_file():
+        raise EditError(f"exercises/{unit.file} is no file; move it away, and reset {args.target} again")
+    if not path.parent.exists():
+        raise EditError(f"there is no folder {path.parent} to put the stub in; make it, and reset {args.target} again")
     whole = len(exercises) == len(unit.exercises) and args.target not in course.exercises
     text = stub if whole or not path.is_file() else _with_stub(course, unit, exercises[0], path, stub)
     try:
@@ -84,7 +86,7 @@ def reset(course: Course, args: argparse.Namespace) -> int:
                 return 0
             backup = _backup(course, path)
             print(f"Your work is kept in {backup}")
-        _replace(path, text)
+        replace(path, text)
     except OSError as error:
         where = error.filename or path
         raise EditError(
@@ -155,7 +157,7 @@ def _one(course: Course, target: str, command: str) -> Exercise:
 def _remember_hints(course: Course, given: dict[str, int]) -> None:
     try:
         (course.root / NOTES).mkdir(exist_ok=True)
-        _replace(course.root / NOTES / "hints.json", json.dumps(given, indent=1) + "\n")
+        replace(course.root / NOTES / "hints.json", json.dumps(given, indent=1) + "\n")
     except OSError as error:
         print(
             f"(this hint will come again: {course.root / NOTES} cannot be written, {error.strerror})", file=sys.stderr
@@ -171,14 +173,3 @@ def _backup(course: Course, path: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy2(path, folder / path.name)
     return (folder / path.name).relative_to(course.root)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        with suppress(OSError):  # what kept it from being written is what there is to say
-            beside.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from grading.build import STUBS
 from grading.cli import COMMANDS, Command, main
 from grading.cli._grade import address
 from grading.course import Course
@@ -196,6 +197,48 @@ def test_reset_on_a_disk_that_is_read_only(
     assert "since here cannot be used: Read-only file system" in text
     assert len(text.splitlines()) == 1
     assert Path("exercises/u1_statistics.py").read_text() == "def mean(t): return 3\n"
+
+
+def test_reset_where_there_is_no_place_for_the_stub(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = checkout / "exercises" / "u1_statistics.py"
+    path.unlink()
+    path.mkdir()
+    assert say(capsys, "reset", "u1", code=2) == (
+        "goodinit: exercises/u1_statistics.py is no file; move it away, and reset u1 again\n"
+    )
+    shutil.rmtree(path.parent)
+    text = say(capsys, "reset", "mean", code=2)
+    assert text.startswith(f"goodinit: there is no folder {path.parent} to put the stub in; make it, ")
+    assert len(text.splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [("build",), ("build", "--check"), ("build", "--force")])
+def test_the_kits_stubs_are_not_changed_for_another_course(
+    checkout: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    solution, exercise = Path("solutions/u1_statistics.py"), Path("exercises/u1_statistics.py")
+    solution.write_text(solution.read_text().replace("def mean(t", "def mean(tensor"))
+    before = [path.read_bytes() for path in (exercise, STUBS / exercise.name)]
+    text = say(capsys, *words, code=2)
+    assert text.startswith(f"goodinit: u1_statistics.py in {STUBS} would change with {checkout / 'solutions'}, and ")
+    assert len(text.splitlines()) == 1
+    assert [path.read_bytes() for path in (exercise, STUBS / exercise.name)] == before
+
+
+def test_a_build_on_a_full_disk_cuts_no_file(
+    checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, text: str, **more: object) -> int:
+        self.write_bytes(text[:100].encode())
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = checkout / "exercises" / "u1_statistics.py"
+    path.write_text("work = 1\n")
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    text = say(capsys, "build", "--force", code=2)
+    assert text == f"goodinit: {path} cannot be written: No space left on device; what was there is as it was\n"
+    assert path.read_text() == "work = 1\n"
+    assert len(list(path.parent.iterdir())) == 9
 
 
 def test_a_build_where_nothing_can_be_written(

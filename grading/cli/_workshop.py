@@ -24,7 +24,13 @@ class Workshop:
         path = impl_path(course, impl)
         self.name = f"{path}"
         reference = None if path.is_dir() else read_sources(course, course.root / "solutions")
-        self.subject = Subject(course, read_sources(course, path), reference)
+        sources = read_sources(course, path)
+        source = sources.of(course.exercises["train"])
+        if reference is not None and not isinstance(source, Broken) and not (source and "train" in source.definitions):
+            raise TrainError(
+                f"{path} is one file, without `train`; `goodinit train` takes a folder with the nine units"
+            )
+        self.subject = Subject(course, sources, reference)
 
     @cached_property
     def pieces(self) -> Any:

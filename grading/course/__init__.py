@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
@@ -37,6 +38,12 @@ POINTS_IN_ALL = 100
 HINTS_PER_EXERCISE = 3
 # no limit is as large, in seconds or anything else; larger ones could not be told to the system
 BEYOND = 10**9
+# TOML has no larger ones
+LARGEST = 2**63 - 1
+# nothing is judged in less
+SHORTEST = 0.1
+# dates beyond could not be told in all time zones, nor by all databases
+FIRST_YEAR, LAST_YEAR = 1970, 9998
 NOUNS: dict[type, str] = {
     str: "a string", int: "a whole number", float: "a number", bool: "true or false", list: "a list", dict: "a table",
     datetime: "a date and time with its zone, such as 2027-03-01T23:59:00Z",
@@ -238,7 +245,8 @@ def find_root(start: Path) -> Path:
     """The nearest folder at or above `start` that holds course.toml, else the one this machinery came with."""
     here = Path(__file__).resolve().parents[1]
     for folder in (start, *start.parents, here.parent, here / KIT):
-        if (folder / FILE).is_file():
+        # also where it is no file, or a link that leads nowhere: another course would be a surprise
+        if os.path.lexists(folder / FILE):
             return folder
     raise CourseError(f"no {FILE} in {start} or above it: run this inside a copy of the course")
 
@@ -250,12 +258,21 @@ def load(root: Path) -> Course:
     """
     path = root / FILE
     try:
-        text = path.read_text(encoding="utf-8")
+        # to read from a pipe would wait for whoever writes to it
+        if os.path.lexists(path) and not path.is_file():
+            raise CourseError(f"{path} is no file; move it away, or put the course's own {FILE} there")
+        text = path.read_text(encoding="utf-8-sig")
         data = tomllib.loads(text)
     except OSError as error:
         raise CourseError(f"{path} cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise CourseError(f"{FILE} is not valid TOML: its brackets are nested too deeply") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CourseError(f"{FILE} is not valid TOML: {error}") from None
+    except ValueError:  # what else Python refuses to read
+        raise CourseError(
+            f"{FILE} is not valid TOML: it has a number with thousands of digits, or no such date"
+        ) from None
     return _Reader(root, Places(text)).course(data)
 
 
@@ -276,6 +293,10 @@ class _Reader:
         for key, value in limits.items():
             wanted = f"{NOUNS[kinds[key]]} above 0 and below {BEYOND}"
             self.bounded("[limits]", ("limits",), key, value, wanted, 0 < value < BEYOND)
+            if kinds[key] is float:
+                wanted = f"a number of seconds from {SHORTEST}"
+                self.bounded("[limits]", ("limits",), key, value, wanted, value >= SHORTEST)
+        self.tables("the course", data, (), "unit")
         units = tuple(self.unit(number, table) for number, table in enumerate(data["unit"]))
         course = Course(
             title=data["title"], root=self.root, units=units, limits=Limits(**limits), nbgrader=self.nbgrader(data)
@@ -306,18 +327,22 @@ class _Reader:
 
     def unit(self, number: int, table: dict[str, Any]) -> Unit:
         place = ("unit", number)
-        name = f"unit {table.get('id', number + 1)!r}"
+        name = f"unit {_told(table.get('id', number + 1))}"
         required: dict[str, type] = {"id": str, "title": str, "summary": str, "exercise": list}
         self.keys(name, table, place, required=required, optional={"due": datetime})
         if "due" in table and table["due"].tzinfo is None:
             self.fail(place, "due", f"{name}: 'due' takes {NOUNS[datetime]}, not {table['due'].isoformat()}")
+        if "due" in table and not FIRST_YEAR <= table["due"].year <= LAST_YEAR:
+            years = f"a year from {FIRST_YEAR} to {LAST_YEAR}"
+            self.fail(place, "due", f"{name}: 'due' takes {years}, not {table['due'].isoformat()}")
+        self.tables(name, table, place, "exercise")
         exercises = tuple(
             self.exercise(table["id"], (*place, "exercise", n), entry) for n, entry in enumerate(table["exercise"])
         )
         return Unit(table["id"], table["title"], table["summary"], exercises, table.get("due"))
 
     def exercise(self, unit: str, place: tuple[str | int, ...], table: dict[str, Any]) -> Exercise:
-        name = f"exercise {table.get('id', '(without id)')!r} of {unit}"
+        name = f"exercise {_told(table.get('id', '(without id)'))} of {unit}"
         self.keys(
             name,
             table,
@@ -341,6 +366,12 @@ class _Reader:
         lists = {key: tuple(value) for key, value in table.items() if isinstance(value, list)}
         return Exercise(**{**table, **lists, "unit": unit})
 
+    def tables(self, name: str, table: dict[str, Any], place: tuple[str | int, ...], key: str) -> None:
+        for entry in table[key]:
+            if not isinstance(entry, dict):
+                header = ".".join(str(word) for word in (*place, key) if isinstance(word, str))
+                self.fail(place, key, f"{name}: {key!r} takes tables, each below [[{header}]], not {_told(entry)}")
+
     def keys(
         self,
         name: str,
@@ -355,7 +386,9 @@ class _Reader:
                 self.fail(place, key, f"{name}: unknown key {key!r}{did_you_mean(key, known)}")
             wanted: Any = (int, float) if known[key] is float else known[key]
             if not isinstance(value, wanted) or (isinstance(value, bool) and known[key] is not bool):
-                self.fail(place, key, f"{name}: {key!r} takes {NOUNS[known[key]]}, not {value!r}")
+                self.fail(place, key, f"{name}: {key!r} takes {NOUNS[known[key]]}, not {_told(value)}")
+            if isinstance(value, int) and not -LARGEST <= value <= LARGEST:
+                self.fail(place, key, f"{name}: {key!r} takes a number of at most 64 bits")
         for key in required:
             if key not in table:
                 self.fail(place, None, f"{name}: the key {key!r} is missing")
@@ -364,7 +397,7 @@ class _Reader:
         self, name: str, place: tuple[str | int, ...], key: str, value: float, wanted: str, within: bool
     ) -> None:
         if not within:
-            self.fail(place, key, f"{name}: {key!r} takes {wanted}, not {value!r}")
+            self.fail(place, key, f"{name}: {key!r} takes {wanted}, not {_told(value)}")
 
     def unique_ids(self, course: Course) -> None:
         seen: dict[str, str] = {}
@@ -411,3 +444,11 @@ class _Reader:
 
     def fail(self, place: tuple[str | int, ...], key: str | None, sentence: str) -> None:
         raise CourseError(f"{FILE}, line {self.places.line(place, key)}: {sentence}")
+
+
+def _told(value: object) -> str:
+    """A value as it may stand in a sentence."""
+    try:
+        return repr(value)
+    except ValueError:
+        return "a number with thousands of digits"

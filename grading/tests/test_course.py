@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
-from grading.course import Course, CourseError, load
+from grading.course import Course, CourseError, find_root, load
 
 from .conftest import ROOT
 
@@ -54,6 +55,15 @@ def line_of(text: str, skip: int = 0) -> int:
         ('names = ["mean"]', 'names = ["mean"]\nrequires = ["relu"]', "its prerequisite 'relu' comes after it"),
         ("[limits]\n", "[limits]\nimport_hours = 3\n", "unknown key 'import_hours'"),
         ("title = ", "title = = ", "is not valid TOML"),
+        ("import_seconds = 10", f"import_seconds = {'9' * 5001}", "it has a number with thousands of digits"),
+        (
+            "import_seconds = 10",
+            f"import_seconds = 0x{'f' * 5001}",
+            "'import_seconds' takes a number of at most 64 bits",
+        ),
+        ("[limits]\n", f"[limits]\nimport_hours = {'[' * 900}{']' * 900}\n", "its brackets are nested too deeply"),
+        ('id = "u1_statistics"', 'id = "u1_statistics"\ndue = 0001-01-01T00:00:00+14:00', "a year from 1970 to 9998"),
+        ('id = "u1_statistics"', 'id = "u1_statistics"\ndue = 9999-12-31T23:59:00-12:00', "a year from 1970 to 9998"),
     ],
 )
 def test_a_wrong_file_gives_one_sentence(tmp_path: Path, old: str, new: str, sentence: str) -> None:
@@ -69,6 +79,7 @@ def test_a_wrong_file_gives_one_sentence(tmp_path: Path, old: str, new: str, sen
         ("check_seconds = inf", "'check_seconds' takes a number above 0 and below 1000000000, not inf"),
         ("cpu_seconds = 0", "'cpu_seconds' takes a whole number above 0 and below 1000000000, not 0"),
         ("cpu_seconds = 1.5", "'cpu_seconds' takes a whole number, not 1.5"),
+        ("check_seconds = 1e-9", "'check_seconds' takes a number of seconds from 0.1, not 1e-09"),
         ("memory_mb = 1000000000", "'memory_mb' takes a whole number above 0 and below 1000000000, not 1000000000"),
     ],
 )
@@ -84,6 +95,44 @@ def test_the_sentence_names_the_line(tmp_path: Path) -> None:
     line = line_of('id = "correlation"') + 1
     assert f"line {line}:" in str(error)
     assert "exercise 'correlation' of u1_statistics" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("unit = [1, 2]", "course.toml, line 2: the course: 'unit' takes tables, each below [[unit]], not 1"),
+        ("unit = [[{}]]", "course.toml, line 2: the course: 'unit' takes tables, each below [[unit]], not [{}]"),
+        (
+            '[[unit]]\nid = "u1"\ntitle = ""\nsummary = ""\nexercise = ["mean"]',
+            "course.toml, line 6: unit 'u1': 'exercise' takes tables, each below [[unit.exercise]], not 'mean'",
+        ),
+    ],
+)
+def test_a_list_of_something_else_than_tables(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "course.toml").write_text(f'title = "x"\n{text}\n', encoding="utf-8")
+    with pytest.raises(CourseError) as error:
+        load(tmp_path)
+    assert str(error.value) == sentence
+
+
+def test_a_byte_order_mark_is_read_over(tmp_path: Path, course: Course) -> None:
+    (tmp_path / "course.toml").write_text(GOOD, encoding="utf-8-sig")
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    assert load(tmp_path).units == course.units
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+def test_what_is_no_file_is_not_passed_over(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "course.toml"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(path)
+    with pytest.raises(CourseError) as error:
+        load(find_root(tmp_path))
+    assert str(error.value) == f"{path} is no file; move it away, or put the course's own course.toml there"
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:

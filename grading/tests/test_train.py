@@ -119,6 +119,15 @@ def test_the_students_own_pieces_only(train: Train, mine: Path):
     assert "nor 1 more of the capstone's pieces" in err
 
 
+def test_a_file_of_another_unit_is_no_implementation(train: Train, mine: Path, tmp_path: Path):
+    status, out, err = train(impl=str(mine / "u7_normalization.py"))
+    assert status == 2
+    assert err.endswith("is one file, without `train`; `goodinit train` takes a folder with the nine units\n")
+    assert err.count("\n") == 1
+    assert out == ""
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_students_code_raises_is_one_sentence_with_its_line(train: Train, mine: Path):
     change(mine, "u9_fashion", "    learn.fit(epochs)\n", "    learn.fit(epochs / 0)\n")
     status, _, err = train(impl=str(mine))

@@ -31,6 +31,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command. Exit status: 0 all is well, 1 not everything passed, 2 the command could not be carried out."""
+    _open_streams()
+    if os.environ.get("COLUMNS", "").strip("0") == "":
+        os.environ.pop("COLUMNS", None)  # rich would take 0 for a width, and show nothing
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without ✓ shows ? instead of failing
@@ -40,8 +43,7 @@ def main(argv: list[str] | None = None) -> int:
             status = _carry_out(words)
         finally:
             # here and not when Python ends, which has no sentence for it
-            if sys.stdout is not None:
-                sys.stdout.flush()
+            sys.stdout.flush()
     except BrokenPipeError:
         # the reader of a pipe has gone, which is its right; keep Python from complaining at exit
         _leave(sys.stdout)
@@ -55,6 +57,8 @@ def main(argv: list[str] | None = None) -> int:
 def _carry_out(words: list[str]) -> int:
     args = _parser().parse_args(words or ["status"])
     args.words = words
+    if getattr(args, "data", None) == "":  # a variable of the shell that is not set
+        args.data = None
     try:
         course = load(find_root(Path.cwd()))
         return COMMANDS[args.command].run(course, args)
@@ -70,8 +74,7 @@ def _carry_out(words: list[str]) -> int:
     except OSError as error:
         if error.filename is not None:
             return _fail(f"{error.filename}: {_reason(error)}; nothing was changed there")
-        if sys.stdout is not None:
-            sys.stdout.flush()  # where that is what failed, it fails again, and the caller knows
+        sys.stdout.flush()  # where that is what failed, it fails again, and the caller knows
         room = "; make room on the disk, and run it again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         return _fail(f"`goodinit {args.command}` could not be finished: {_reason(error)}{room}")
     except Exception as error:
@@ -93,6 +96,15 @@ def _fail(sentence: str) -> int:
     except OSError:
         _leave(sys.stderr)
     return USAGE_ERROR
+
+
+def _open_streams() -> None:
+    """Has a stream that is closed go nowhere; else the next file would take its place, and what is meant for it."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 def _leave(stream: TextIO) -> None:
@@ -117,6 +129,13 @@ def _parser() -> argparse.ArgumentParser:
     for name, command in COMMANDS.items():
         command.configure(subparsers.add_parser(name, help=command.help, description=command.help))
     return parser
+
+
+def _named(text: str) -> str:
+    """A path; that of nothing would be the folder this was started in."""
+    if not text:
+        raise argparse.ArgumentTypeError("takes a name, not ''; is a variable of the shell not set?")
+    return text
 
 
 def _targets(parser: argparse.ArgumentParser, *, many: bool = True) -> None:
@@ -158,7 +177,9 @@ def _solution(parser: argparse.ArgumentParser) -> None:
 def _build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="change nothing; fail where a derived file is out of step")
     parser.add_argument("--force", action="store_true", help="also overwrite files in exercises/ that hold work")
-    parser.add_argument("--nbgrader", metavar="DIR", help="make or renew an nbgrader course in DIR instead")
+    parser.add_argument(
+        "--nbgrader", metavar="DIR", type=_named, help="make or renew an nbgrader course in DIR instead"
+    )
     parser.add_argument("--db", metavar="URL", help="the course's gradebook; DIR/gradebook.db unless given")
 
 
@@ -169,8 +190,12 @@ def _train(parser: argparse.ArgumentParser) -> None:
 
 
 def _grade(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR", help="a folder, .py file or notebook per student directly in it")
-    parser.add_argument("--out", metavar="OUT", required=True, help="where records, pages and grades.csv are written")
+    parser.add_argument(
+        "folder", metavar="DIR", type=_named, help="a folder, .py file or notebook per student directly in it"
+    )
+    parser.add_argument(
+        "--out", metavar="OUT", type=_named, required=True, help="where records, pages and grades.csv are written"
+    )
     _side_by_side(parser)
     parser.add_argument("--seed", type=int, help="draw the same numbers as an earlier run")
     parser.add_argument(
@@ -183,7 +208,9 @@ def _grade(parser: argparse.ArgumentParser) -> None:
 
 def _autograde(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="UNIT", help="the unit that the assignment is: u7 or u7_normalization")
-    parser.add_argument("--nbgrader", metavar="DIR", required=True, help="the nbgrader course, of `goodinit build`")
+    parser.add_argument(
+        "--nbgrader", metavar="DIR", type=_named, required=True, help="the nbgrader course, of `goodinit build`"
+    )
     _side_by_side(parser)
     parser.add_argument("--force", action="store_true", help="judge again what an earlier run has judged")
     parser.add_argument(
@@ -205,23 +232,35 @@ def _side_by_side(parser: argparse.ArgumentParser) -> None:
 
 def _grades(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--nbgrader", metavar="DIR", help="the nbgrader course whose gradebook is read")
-    source.add_argument("--records", metavar="OUT", help="a folder that `goodinit grade` has written, instead")
+    source.add_argument("--nbgrader", metavar="DIR", type=_named, help="the nbgrader course whose gradebook is read")
+    source.add_argument(
+        "--records", metavar="OUT", type=_named, help="a folder that `goodinit grade` has written, instead"
+    )
     formats = ("csv", "canvas", "moodle", "gradescope-json")
     parser.add_argument("--format", choices=formats, required=True, help="the system that is to import them")
-    parser.add_argument("--out", metavar="FILE", help="where they are written; a folder for gradescope-json")
+    parser.add_argument(
+        "--out", metavar="FILE", type=_named, help="where they are written; a folder for gradescope-json"
+    )
     parser.add_argument("--unit", metavar="UNIT", nargs="+", action="extend", help="these units only")
-    parser.add_argument("--roster", metavar="FILE", help="a list that the system has exported, to write its own ids")
+    parser.add_argument(
+        "--roster", metavar="FILE", type=_named, help="a list that the system has exported, to write its own ids"
+    )
 
 
 def _students(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("csv", metavar="CSV", help="a table with the columns id, first_name, last_name, email")
-    parser.add_argument("--nbgrader", metavar="DIR", required=True, help="the nbgrader course that they take")
+    parser.add_argument(
+        "csv", metavar="CSV", type=_named, help="a table with the columns id, first_name, last_name, email"
+    )
+    parser.add_argument(
+        "--nbgrader", metavar="DIR", type=_named, required=True, help="the nbgrader course that they take"
+    )
 
 
 def _similar(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR", help="a class as `goodinit grade` takes it, or nbgrader's submitted/")
-    parser.add_argument("--out", metavar="FILE", help="a page with the shared passages side by side")
+    parser.add_argument(
+        "folder", metavar="DIR", type=_named, help="a class as `goodinit grade` takes it, or nbgrader's submitted/"
+    )
+    parser.add_argument("--out", metavar="FILE", type=_named, help="a page with the shared passages side by side")
     parser.add_argument("--unit", metavar="TARGET", nargs="+", action="extend", help="these units or exercises only")
     parser.add_argument("--by", choices=("unit", "exercise"), default="unit", help="what is compared with what")
 

@@ -382,6 +382,37 @@ def test_a_full_disk_is_one_sentence(
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("grade", "", "--out", "out"), "DIR"),
+        (("grade", ".", "--out", ""), "--out"),
+        (("similar", "class", "--out", ""), "--out"),
+        (("grades", "--nbgrader", "", "--format", "csv"), "--nbgrader"),
+    ],
+)
+def test_the_path_of_nothing_is_refused(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], name: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(list(words))
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == (
+        f"goodinit: argument {name}: takes a name, not ''; is a variable of the shell not set?\n"
+    )
+
+
+def test_a_terminal_without_a_width_shows_all_the_same(
+    checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    assert "torch" in say(capsys, "doctor")
+
+
+def test_streams_that_are_closed_go_nowhere(checkout: Path) -> None:
+    command = f"{sys.executable} -m grading.cli hint men 2>&-; echo $?; {sys.executable} -m grading.cli hint mean >&-"
+    done = subprocess.run(["bash", "-c", command], cwd=checkout, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
+
+
 def test_colours_can_be_refused(checkout: Path) -> None:
     done = warmed.run("grading.cli", checkout, "check", "u1", NO_COLOR="1", COLUMNS="60")
     assert "\x1b[" not in done.stdout

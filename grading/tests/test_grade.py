@@ -22,6 +22,7 @@ import pytest
 from grading.classroom import _queue
 from grading.classroom._entries import Entry, Taken, find, take
 from grading.classroom._output import Output, OutputError, as_csv
+from grading.classroom._progress import Progress
 from grading.classroom._queue import LOST, Job, Queue
 from grading.cli import main
 from grading.course import Course, load
@@ -505,3 +506,13 @@ def test_interrupted_it_says_how_to_go_on(checkout: Path, tmp_path: Path) -> Non
     assert run.returncode == 130
     assert said.splitlines()[-1].endswith("of 60 are graded, and the same command goes on from there")
     assert not (tmp_path / "out" / ".work").exists() and not (tmp_path / "out" / ".lock").exists()
+
+
+def test_without_standard_error_no_progress_is_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    with Progress(2) as progress:
+        progress.step()
+        progress.step()
+    assert capsys.readouterr().out == ""

@@ -213,6 +213,13 @@ def test_data_that_is_not_there(train: Train, tmp_path: Path):
     assert err.count("\n") == 1
 
 
+def test_data_of_no_name_is_data_not_given(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FASHION_MNIST_DIR", str(tmp_path / "elsewhere"))
+    status, _, err = train(data_from="")
+    assert status == 2
+    assert "elsewhere does not exist" in err
+
+
 def test_a_folder_that_cannot_be_made(train: Train, tmp_path: Path):
     (tmp_path / "taken").write_text("")
     status, _, err = train(out="taken/run")

@@ -73,7 +73,7 @@ class Cluster:
             if name.partition(".")[0] == "distributed":
                 logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
-            self.client = connect(_named(self.scheduler), timeout=CONNECT_SECONDS, set_as_default=False)
+            self.client = _client(self.scheduler)
         except Exception as error:
             raise GradeError(f"no Dask scheduler answers at {self.address}: {_line(error)}") from None
         try:
@@ -272,6 +272,26 @@ class Judges(WorkerPlugin):
                 "install the same versions of goodinit, torch and hypothesis everywhere"
             )
         self.unpacked = True
+
+
+def _client(scheduler: Any) -> Any:
+    """A client of the scheduler. Where something else answers, Dask itself would wait for what it never says."""
+    found: SimpleQueue[Any] = SimpleQueue()
+
+    def connecting() -> None:
+        try:
+            found.put(connect(_named(scheduler), timeout=CONNECT_SECONDS, set_as_default=False))
+        except Exception as error:
+            found.put(error)
+
+    threading.Thread(target=connecting, daemon=True).start()
+    try:
+        client = found.get(timeout=2 * CONNECT_SECONDS)
+    except Empty:
+        raise TimeoutError("something else may listen there") from None
+    if isinstance(client, Exception):
+        raise client
+    return client
 
 
 def _named(scheduler: Any) -> Any:

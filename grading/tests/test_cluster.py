@@ -6,8 +6,10 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import types
 from collections.abc import Iterator
 from dataclasses import replace
@@ -310,6 +312,18 @@ def test_no_scheduler_there(
     assert goodinit(*words(handed_in, tmp_path / "out", "--scheduler", address)) == 2
     errors = capsys.readouterr().err
     assert errors.startswith(f"goodinit: no Dask scheduler answers at {address}: ") and errors.count("\n") == 1
+
+
+def test_what_answers_may_be_no_scheduler(course: Course, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it says, Dask waits for more."""
+    monkeypatch.setattr(_cluster, "CONNECT_SECONDS", 0.5)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "ada.py").write_text(MEAN, encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(GradeError, match="something else may listen"):
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        threading.Thread(target=lambda: server.accept()[0].sendall(b"HTTP/1.0 400 Bad\r\n" * 99), daemon=True).start()
+        options = Options(exercises=(course.exercises["mean"],), scheduler=address)
+        grade(course, tmp_path / "in", tmp_path / "out", options)
 
 
 def test_without_dask_it_says_what_to_install(

@@ -9,6 +9,8 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -64,6 +66,22 @@ def blocks() -> list[Block]:
     return [Block(*match) for match in FENCED.findall(PAGE.read_text(encoding="utf-8"))]
 
 
+def installed(clone: Path, place: Path) -> Path:
+    """The commands of a virtual environment that has what this one has, and the clone in place of this checkout."""
+    venv.create(place, symlinks=True)
+    [packages] = place.glob("lib/python3*/site-packages")
+    # what stands in a folder that is merely named there is not followed: so this checkout is not installed in it
+    (packages / "clone.pth").write_text(f"{clone}\n{sysconfig.get_path('purelib')}\n", encoding="utf-8")
+    for name in ("etc", "share"):
+        (place / name).symlink_to(Path(sys.prefix) / name)
+    python = f"#!{sys.executable}\n".encode()
+    for script in Path(sys.executable).parent.iterdir():
+        if script.is_file() and (text := script.read_bytes()).startswith(python):
+            (place / "bin" / script.name).write_bytes(text.replace(python, f"#!{place / 'bin' / 'python'}\n".encode()))
+            (place / "bin" / script.name).chmod(0o755)
+    return place / "bin"
+
+
 class Instructor:
     """Follows the page in an empty folder; students hand in meanwhile, and answers are graded by hand."""
 
@@ -80,9 +98,8 @@ class Instructor:
         shutil.copy(ROOT / "course.toml", self.clone)
         self.exchange.mkdir(mode=0o777)
         self.exchange.chmod(0o777)
-        commands = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        own = {"PATH": commands, "PYTHONPATH": str(self.clone), "HOME": str(folder)}
-        self.environment = os.environ | own
+        commands = os.pathsep.join([str(installed(self.clone, folder / "venv")), os.environ["PATH"]])
+        self.environment = os.environ | {"PATH": commands, "HOME": str(folder)}
 
     def follow(self, block: Block) -> None:
         text = block.text.replace("/srv/nbgrader/exchange", str(self.exchange))

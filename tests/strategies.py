@@ -60,6 +60,7 @@ def sides(*longest, shortest=1):
     return st.sampled_from(sorted(every, key=lambda shape: (prod(shape), shape)))
 
 
+@cache
 @st.composite
 def shapes(draw, min_dims=0, max_dims=4, min_side=1, max_side=5):
     """Tuples of side lengths."""

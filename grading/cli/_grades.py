@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import sys
 import textwrap
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from grading.build import replace
 from grading.course import Course, CourseError
 from grading.nbgrader._exports import CANVAS_OWN, FORMATS, INDEX, Export
 from grading.nbgrader._roster import read_roster
@@ -125,15 +125,11 @@ def _not_overwritten(out: str, what: str) -> ExportError:
 
 def _write_file(path: Path, text: str) -> None:
     """Writes a whole file or none."""
-    new = path.parent / f".{path.name}.new"
     try:
         if path.is_dir():
             raise ExportError(f"{path} cannot be written: it is a folder; give the name of a file in it")
-        new.write_text(text, encoding="utf-8")
-        os.replace(new, path)
+        replace(path, text)
     except OSError as error:
-        with suppress(OSError):  # what kept it from being written is what there is to say
-            new.unlink(missing_ok=True)
         raise ExportError(f"{path} cannot be written: {error.strerror}") from None
 
 

@@ -72,7 +72,7 @@ class MendingExporter(NotebookExporter):
 
         def files(path: str, exclude: list[str] | None = None) -> list[str]:
             found: list[str] = utils.find_all_files(path, exclude)
-            plain = [file for file in found if stat.S_ISREG(os.lstat(file).st_mode)]
+            plain = [file for file in found if _is_plain(file)]
             left_out.extend(os.path.relpath(file, path) for file in found if file not in plain)
             return plain
 
@@ -256,17 +256,22 @@ def _no_submission(folder: Path, coursedir: Any) -> str:
         if place.is_symlink():
             return f"folder {place} is a link, perhaps to what another student has handed in; the files are needed"
     for notebook in folder.glob("*.ipynb"):
-        if not stat.S_ISREG(notebook.lstat().st_mode):
+        if not _is_plain(notebook):
             return f"{notebook.name} cannot be read: it is a link or no file; the notebook itself is needed"
     timestamp = folder / "timestamp.txt"
     if os.path.lexists(timestamp):
-        if not stat.S_ISREG(timestamp.lstat().st_mode):
+        if not _is_plain(timestamp):
             return "timestamp.txt is no file; remove it"
         try:
             coursedir.get_existing_timestamp(str(folder))
         except (Exception, SystemExit):
             return "timestamp.txt holds no date such as 2026-01-31 12:00:00 UTC; mend it or remove it"
     return ""
+
+
+def _is_plain(path: str | Path) -> bool:
+    """Whether this is a file, and no link to one."""
+    return stat.S_ISREG(os.lstat(path).st_mode)
 
 
 def _not_graded(log: Any, sentence: str) -> NotGraded:

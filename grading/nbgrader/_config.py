@@ -14,6 +14,7 @@ from traitlets.config.loader import ConfigFileNotFound, PyFileConfigLoader
 from grading.course import Course, find_root, load
 
 FILE = "nbgrader_config.py"
+SQLITE = "sqlite:///"
 HEADER = "source/header.ipynb"
 STUB = 'raise NotImplementedError("replace this line with your own")'
 TEXT = """\
@@ -104,7 +105,7 @@ def course_of(root: Path, course: str | None = None) -> Course:
 
 def sqlite(root: Path) -> str:
     """The address of the gradebook that nbgrader itself would take."""
-    return f"sqlite:///{root.resolve() / 'gradebook.db'}"
+    return f"{SQLITE}{root.resolve() / 'gradebook.db'}"
 
 
 def read_config(root: Path) -> Config:

@@ -15,9 +15,17 @@ from typing import Any
 from grading.build import edited_by_hand, header_text, notebook_text, pictures
 from grading.course import Course, Unit
 
-from ._config import FILE, HEADER, NbgraderError, config_text, configured, derived_config, read_config, sqlite
-
-SQLITE = "sqlite:///"
+from ._config import (
+    FILE,
+    HEADER,
+    SQLITE,
+    NbgraderError,
+    config_text,
+    configured,
+    derived_config,
+    read_config,
+    sqlite,
+)
 
 
 @dataclass
@@ -81,10 +89,9 @@ def gradebook(root: Path) -> Iterator[Any]:
         try:
             yield book
         except DatabaseError as error:
-            reason = " ".join(str(error.orig).split())
             raise NbgraderError(
-                f"the gradebook of {root} cannot be used: {reason}; one that an older nbgrader has made is renewed by "
-                "`nbgrader db upgrade`"
+                f"the gradebook of {root} cannot be used: {cause(error)}; one that an older nbgrader has made is "
+                "renewed by `nbgrader db upgrade`"
             ) from None
 
 
@@ -113,10 +120,14 @@ def _opened(url: str, course_id: str) -> Iterator[Any]:
         need = "pip install 'goodinit[postgresql]'" if url.startswith("postgresql") else "install it"
         raise NbgraderError(f"the gradebook {_shown(url)} needs the package {error.name}: {need}") from None
     except (SQLAlchemyError, ValueError) as error:
-        reason = " ".join(str(getattr(error, "orig", None) or error).split())
-        raise NbgraderError(f"the gradebook {_shown(url)} cannot be reached: {reason}") from None
+        raise NbgraderError(f"the gradebook {_shown(url)} cannot be reached: {cause(error)}") from None
     with book:
         yield book
+
+
+def cause(error: Exception) -> str:
+    """What a database says of an error, in one line, without what SQLAlchemy adds to it."""
+    return " ".join(str(getattr(error, "orig", None) or error).split())
 
 
 @contextmanager

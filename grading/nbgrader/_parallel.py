@@ -97,6 +97,8 @@ class _Class:
         self.given = self._given()
         self.students = self._students()
         self.taken: dict[Entry, Submission] = {}
+        # why nothing can be read of what they have handed in
+        self.unreadable: dict[str, str] = {}
 
     def _given(self) -> list[Given]:
         missing = gradebook_missing(self.root)
@@ -177,19 +179,12 @@ class _Class:
         return submission.taken
 
     def _submission(self, student: str) -> Submission | None:
-        """What a student has handed in; None where that is no notebook, which nbgrader will say."""
+        """What a student has handed in; None where that is no notebook, and then it is noted why."""
         try:
             return self.desk.submission(student, self.desk.handed_in(student, self.given).notebook)
-        except MendError:
-            return None
-
-    def _unreadable(self, student: str) -> str:
-        """Why nothing can be read of what a student has handed in; empty where it can."""
-        try:
-            self.desk.handed_in(student, self.given)
         except MendError as error:
-            return f"{student}'s {self.unit.id}.ipynb {error}"
-        return ""
+            self.unreadable[student] = f"{student}'s {self.unit.id}.ipynb {error}"
+            return None
 
     def _write(self, student: str) -> str:
         """Lets nbgrader write the grades of one student; returns a sentence where it could not."""
@@ -198,7 +193,7 @@ class _Class:
         self.coursedir.assignment_id, self.coursedir.student_id = self.unit.id, glob.escape(student)
         converter = Autograde(coursedir=self.coursedir, config=self.config)
         converter.force = True
-        problem = self._unreadable(student)
+        problem = self.unreadable.get(student, "")
         if problem and Path(self._folder(self.coursedir.autograded_directory, student)).exists():
             # nbgrader would take away what it has of an earlier one
             return f"{problem}; what was graded before stays"

@@ -16,7 +16,7 @@ from grading.course import Course, did_you_mean
 from grading.verdict import KIT_ERROR, Verdict
 
 from ._config import read_config
-from ._course import gradebook, gradebook_missing
+from ._course import cause, gradebook, gradebook_missing
 from ._desk import KEPT
 
 RECORDS = "records"
@@ -228,8 +228,7 @@ def _opened(root: Path) -> Iterator[Any]:
         with gradebook(root) as book:
             yield book
     except SQLAlchemyError as error:
-        reason = " ".join(str(getattr(error, "orig", None) or error).split())
-        raise ExportError(f"the gradebook of {root} cannot be read: {reason}") from None
+        raise ExportError(f"the gradebook of {root} cannot be read: {cause(error)}") from None
 
 
 def from_records(course: Course, out: Path, units: Collection[str] = ()) -> Scores:

@@ -48,8 +48,8 @@ def handed_in(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Cla
 class Copy:
     """A copy of the course, its gradebook and what was handed in, with one way or another of grading it."""
 
-    def __init__(self, one: Class, name: str) -> None:
-        self.root = one.folder / name
+    def __init__(self, one: Class | Copy, name: str) -> None:
+        self.root = one.root.with_name(name)
         shutil.copytree(one.root, self.root)
         self.submitted = self.root / "submitted"
         self.kept = self.root / ".goodinit" / UNIT
@@ -132,12 +132,8 @@ def test_it_says_who_could_not_be_graded_and_goes_on(graded: Copy, capsys: pytes
     assert "Traceback" not in captured.err and "Warning" not in captured.err
 
 
-def test_what_cannot_be_read_takes_no_earlier_grade(
-    handed_in: Class, graded: Copy, capsys: pytest.CaptureFixture[str]
-) -> None:
-    one = Copy(handed_in, "again")
-    shutil.rmtree(one.root)
-    shutil.copytree(graded.root, one.root)
+def test_what_cannot_be_read_takes_no_earlier_grade(graded: Copy, capsys: pytest.CaptureFixture[str]) -> None:
+    one = Copy(graded, "again")
     before = one.gradebook(), one.notebooks()
     for student, harm in (("anna", "link"), ("berta", "name")):
         path = one.submitted / student / UNIT / f"{UNIT}.ipynb"
@@ -212,12 +208,8 @@ def test_interrupted_it_says_how_to_go_on(handed_in: Class, graded: Copy) -> Non
     assert_same(one, graded)
 
 
-def test_only_what_has_changed_is_done_again(
-    handed_in: Class, graded: Copy, capsys: pytest.CaptureFixture[str]
-) -> None:
-    one = Copy(handed_in, "changing")
-    shutil.rmtree(one.root)
-    shutil.copytree(graded.root, one.root)
+def test_only_what_has_changed_is_done_again(graded: Copy, capsys: pytest.CaptureFixture[str]) -> None:
+    one = Copy(graded, "changing")
     shutil.rmtree(one.submitted / DAMAGED)
     records, notebooks = one.records(), one.notebooks()
 

@@ -67,6 +67,8 @@ def pytest_configure(config: pytest.Config) -> None:
         course = load(config.rootpath)
     except CourseError as error:
         raise pytest.UsageError(str(error)) from None
+    # where CI is set, as on GitHub, pytest would print each verdict a second time, whole, below the points
+    config.option.force_short_summary = True
     session = Session(config, course)
     if config.option.impl is not None:
         try:

@@ -117,10 +117,12 @@ def test_an_implementation_elsewhere(checkout: Path, tmp_path: Path) -> None:
     assert sentence in " ".join(text.split())
 
 
-def test_the_same_again_is_of_the_same_implementation(checkout: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ci", ["", "true"])
+def test_the_same_again_is_of_the_same_implementation(checkout: Path, tmp_path: Path, ci: str) -> None:
     (tmp_path / "my answers").mkdir()
     (tmp_path / "my answers" / "u1_statistics.py").write_text("def mean(t):\n    return t.sum()\n", encoding="utf-8")
-    text = run_pytest(checkout, "--impl", str(tmp_path / "my answers"), "-k", "mean_value", code=1)
+    mine = ("--impl", str(tmp_path / "my answers"), "-k", "mean_value")
+    text = run_pytest(checkout, *mine, code=1, CI=ci, BUILD_NUMBER="")
     commands = re.findall(r"(?:replay +|Same numbers again: )pytest (.*)", text)
     assert len(commands) == 2
     for command in commands:

@@ -1,7 +1,7 @@
 """Which known bug behaves like the student's code, on the inputs on which that code failed?
 
 A bug is named only when it gives the student's values on several inputs, and when those differ visibly from what
-the reference gives. No match, no guess.
+the reference gives, or raises what the student's code raises. No match, no guess.
 """
 
 from __future__ import annotations
@@ -28,11 +28,18 @@ UNHURRIED_SECONDS = 60.0
 SAME = {torch.float64: 1e-9, torch.float32: 2e-5}
 # where a check loses digits: how far from a bug's value, in shares of how far that is from the expected one
 NEAR = 0.01
+# how a run has ended whose values were not the expected ones
+MISMATCH = Mismatch.__name__
+# slips of the pen, which no bug of the bank makes: there is nothing to look for
+SLIPS = ("NameError", "UnboundLocalError", "ImportError", "ModuleNotFoundError")
 
 
 @dataclass
 class Run:
-    """One run of a check's body: what it was given, what it looked at, and the kind of exception that ended it."""
+    """One run of a check's body: what it was given, what it looked at, and what ended it.
+
+    `error` is the exception as `describe` has it, or MISMATCH where a comparison has failed.
+    """
 
     drawn: dict[str, Any]
     observations: Sequence[Observation] = ()
@@ -77,11 +84,11 @@ def diagnose(
 ) -> Diagnosis | None:
     """The one bug that explains all `runs` of a student's code, the failed one last; None when none or several do.
 
-    `replay` runs the check's body against a Subject on the inputs given. Only a wrong value is diagnosed, not an
-    exception. Raises OutOfTime where the `allowance` does not suffice for all of `bugs`.
+    `replay` runs the check's body against a Subject on the inputs given. Raises OutOfTime where the `allowance` does
+    not suffice for all of `bugs`.
     """
     failed = runs[-1]
-    if failed.error != Mismatch.__name__ or not failed.observations:
+    if failed.error is None or failed.error.startswith(SLIPS) or (failed.error == MISMATCH and not failed.observations):
         return None
     found: list[Bug] = []
     for bug in bugs:

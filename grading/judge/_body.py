@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from grading.bugs import Run
-from grading.verdict import observing
+from grading.bugs import MISMATCH, Run
+from grading.subject import describe
+from grading.verdict import Mismatch, observing
 
 
 class StubReached(BaseException):
@@ -61,7 +62,7 @@ def recording(run: Run) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
-            run.error = type(error).__name__
+            run.error = MISMATCH if isinstance(error, Mismatch) else describe(error)
             raise
         run.finished = True
 

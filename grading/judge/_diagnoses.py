@@ -6,7 +6,7 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
-from grading.bugs import Allowance, BankError, Bug, Diagnosis, OutOfTime, Run, bugs_of, diagnose, explains
+from grading.bugs import MISMATCH, Allowance, BankError, Bug, Diagnosis, OutOfTime, Run, bugs_of, diagnose, explains
 from grading.subject import Sources, Subject, SubjectDied, TimeExpired, copied, preserved_state
 
 from ._body import Sink, StubReached, recording, seed_everything
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 EVIDENCE_RUNS, COSTLY_EVIDENCE_RUNS = 6, 3
 # of each other check that is said to catch the bug: on inputs of one check alone, two mistakes can look the same
 CONFIRMING_RUNS = 2
+# what PyTorch says of shapes and gradients, whatever the mistake: explained only by what explains a wrong value too
+VAGUE = ("RuntimeError", "StopIteration")
 
 # by check, seed, the sources with the bug in them, and input
 Replays = dict[tuple[str, int, Sources, str], Run]
@@ -49,7 +51,7 @@ class Diagnoses:
             try:
                 evidence = [*(self._more_runs(check, allowance) if check.drawn else ()), failed]
                 found = diagnose(course, reference, bugs_of(course, check.exercise), evidence, again, allowance)
-                if found and not self._confirmed(check, found.bug, allowance):
+                if found and not self._confirmed(check, found.bug, evidence, allowance):
                     found = None
                 self._evidence[check.name] = evidence
             except OutOfTime:
@@ -69,8 +71,10 @@ class Diagnoses:
                 self.judge.replay_ours(check, subject, drawn)
         return self.replays[key]
 
-    def _confirmed(self, check: Check, bug: Bug, allowance: Allowance) -> bool:
+    def _confirmed(self, check: Check, bug: Bug, evidence: list[Run], allowance: Allowance) -> bool:
         """Whether most of the other checks that catch a bug agree that it is this one, as far as there is time to ask.
+
+        `evidence` is what it explains of `check`, the failure last.
 
         Most, for there may be a second mistake that only some of them see. Those that failed before are asked first,
         with time of their own: what the bug does there is known in most cases.
@@ -78,22 +82,24 @@ class Diagnoses:
         if bug in self._refuted:
             return False
         votes: list[bool] = []
+        explained = list(evidence)
         course, more = self.judge.course, Allowance(self.seconds / 10)
         siblings = self.judge.checks(check.exercise)
         others = [other for other in siblings if other.name in bug.caught_by and other != check]
         with suppress(OutOfTime):
             for other in sorted(others, key=lambda other: other.name not in self._evidence):
                 again, known = partial(self._replayed, other), self._evidence.get(other.name)
-                if known:
-                    votes.append(explains(course, self.reference, bug, known, again, more, roughly=True))
-                elif other.drawn and not is_costly(other):
-                    runs = self._more_runs(other, allowance, CONFIRMING_RUNS)
-                    if runs:
-                        votes.append(explains(course, self.reference, bug, runs, again, allowance, roughly=True))
-        agreed = not votes or 2 * sum(votes) > len(votes)
-        if not agreed:
+                runs, time_left = known or [], more
+                if not known and other.drawn and not is_costly(other):
+                    runs, time_left = self._more_runs(other, allowance, CONFIRMING_RUNS), allowance
+                if runs:
+                    votes.append(explains(course, self.reference, bug, runs, again, time_left, roughly=True))
+                    explained += runs if votes[-1] else ()
+        if votes and 2 * sum(votes) <= len(votes):
             self._refuted.add(bug)
-        return agreed
+            return False
+        vague = (evidence[-1].error or "").startswith(VAGUE)
+        return not vague or any(run.error == MISMATCH for run in explained)
 
     def _more_runs(self, check: Check, allowance: Allowance, most: int = EVIDENCE_RUNS) -> list[Run]:
         """What the code under test does on some fresh inputs, right or wrong: one failure can have many reasons."""

@@ -52,20 +52,12 @@ from ._body import Running, Sink, StubReached, begin, recording, seed_everything
 from ._checks import Check, checks_of, load_hidden_suite, load_suite
 from ._diagnoses import Diagnoses, Replays
 from ._inputs import Drawn, Input, draw, first_question, simplify
+from ._meanings import meaning_of
 
 # after so many checks of an exercise that met their time limit, its others would most likely meet it too
 EXPIRED_CHECKS = 2
 # what a verdict says at most: most of it is written by the code under test, and read in pages of a whole class
 MESSAGE_CHARACTERS, DETAILS_CHARACTERS = 2_000, 10_000
-# what PyTorch says, and what somebody who is learning it has to do about that
-MEANINGS = {
-    "a leaf Variable that requires grad is being used in an in-place operation": (
-        "A parameter is changed where autograd watches: put the update under `with torch.no_grad():`."
-    ),
-    "does not require grad and does not have a grad_fn": (
-        "Nothing leads from there back to a parameter: was it computed under no_grad, or detached?"
-    ),
-}
 UNSTEADY = "the same input passed: does something of an earlier call, or a random number, get into the result?"
 
 
@@ -463,20 +455,23 @@ class Judge:
         if isinstance(error, HypothesisException) or self._reference_fails_too(check, error):
             what = f"this check of the kit failed by itself ({type(error).__name__}: {error})"
             return KIT_ERROR, what, _lines(given, ("please", "report it; your code is not at fault"), replay), None
+        found, run = None, self._runs.get(check.name)
+        if self.diagnoses and run and not (check.slow or check.hidden):
+            found = self.diagnoses.of(check, run)
         if isinstance(error, Mismatch):
-            found, run = None, self._runs.get(check.name)
-            if self.diagnoses and run and not (check.slow or check.hidden):
-                found = self.diagnoses.of(check, run)
-            likely = ("likely", found.sentence) if found else None
-            message = f"{check.sentence} {error}" + (f" {found.sentence}" if found else "")
-            hint = self._next_hint(check.exercise) if found else None
-            given = self._given_lines(check, error.call)
-            details = _lines(("called", error.call), given, *_evidence(error), unsteady, likely, lesson, hint, replay)
-            return WRONG, message, details, found.bug.name if found else None
-        raised = self.subject.explain(error)
-        message = f"{check.sentence} It raised {raised.splitlines()[-1]}"
-        likely = next((("likely", meant) for said, meant in MEANINGS.items() if said in raised), None)
-        return WRONG, message, _lines(given, ("raised", raised), unsteady, likely, lesson, replay), None
+            message, meant = f"{check.sentence} {error}", None
+            seen = [("called", error.call), self._given_lines(check, error.call), *_evidence(error)]
+        else:
+            raised = self.subject.explain(error)
+            message = f"{check.sentence} It raised {raised.splitlines()[-1]}"
+            meant = meaning_of(raised)
+            seen = [given, ("raised", raised)]
+        if found:
+            message, meant = f"{message} {found.sentence}", found.sentence
+        likely = ("likely", meant) if meant else None
+        hint = self._next_hint(check.exercise) if found else None
+        details = _lines(*seen, unsteady, likely, lesson, hint, replay)
+        return WRONG, message, details, found.bug.name if found else None
 
     def _next_hint(self, name: str) -> tuple[str, str] | None:
         """The hint that `goodinit hint` would give next; none once all have been given."""

@@ -44,7 +44,7 @@ START_SECONDS = 60.0
 
 Found = TypeVar("Found")
 
-RAISED = {
+RAISED: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
         ArithmeticError,
@@ -52,7 +52,6 @@ RAISED = {
         AttributeError,
         ImportError,
         IndexError,
-        KeyError,
         LookupError,
         MemoryError,
         ModuleNotFoundError,
@@ -70,6 +69,8 @@ RAISED = {
         ZeroDivisionError,
     )
 }
+# in the worker the key has been quoted already, and a plain KeyError would quote it once more
+RAISED["KeyError"] = type("KeyError", (KeyError,), {"__str__": Exception.__str__})
 
 
 class SandboxError(KitFailure):
@@ -388,8 +389,8 @@ class Worker:
         if not isinstance(found, type) or not issubclass(found, Exception):
             self.kill()
             return SubjectDied(f"ended Python ({kind})")
-        raised = RAISED.get(builtin, StudentError)(text)
-        raised.kind, raised.frames = kind, frames  # type: ignore[union-attr]
+        raised: BaseException = RAISED.get(builtin, StudentError)(text)
+        raised.kind, raised.frames = kind, frames  # type: ignore[attr-defined]
         return raised
 
     def _why_it_ended(self) -> str:

@@ -3,7 +3,7 @@
 from ._cells import finished
 from ._compose import Composition
 from ._guard import TimeExpired, preserved_state, time_limit
-from ._local import Answers, KitFailure, Opening, Question, Questions, Subject, SubjectDied, SubjectError
+from ._local import Answers, KitFailure, Opening, Question, Questions, Subject, SubjectDied, SubjectError, describe
 from ._package import Gone, ModuleCode, Opened, Package, Parameter
 from ._review import review, reviewed
 from ._sources import Broken, ImplError, Source, Sources, definitions, read_source, read_sources, source_of_cells
@@ -33,6 +33,7 @@ __all__ = [
     "TimeExpired",
     "copied",
     "definitions",
+    "describe",
     "finished",
     "preserved_state",
     "read_source",

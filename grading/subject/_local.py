@@ -326,7 +326,11 @@ class Subject:
 
 def describe(error: BaseException) -> str:
     """`ValueError: x and y differ in shape`, on one line and of readable length."""
-    text = " ".join(str(error).split())
+    try:
+        said = str(error)
+    except Exception:
+        said = "(its message cannot be read)"
+    text = " ".join(said.split())
     text = text if len(text) <= 300 else text[:296] + " ..."
     kind = getattr(error, "kind", type(error).__name__)
     return f"{kind}: {text}" if text else str(kind)

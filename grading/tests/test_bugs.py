@@ -10,6 +10,7 @@ import pytest
 from grading.bugs import UNHURRIED_SECONDS, BankError, Bug, Variant, load_bugs, load_variants, with_bug
 from grading.course import Course, load
 from grading.judge import Judge
+from grading.sandbox import RemoteSubject, Sandbox
 from grading.subject import read_sources
 from grading.verdict import WRONG, Verdict
 from grading.verdict.render import render
@@ -65,6 +66,32 @@ def test_a_known_misunderstanding_is_named(judge_text: Judging) -> None:
     assert bug.sentence in verdict.message
 
 
+# each raises in some of its checks
+RAISING = [
+    ("layer_norm", "images only"),
+    ("relu", "in place"),
+    ("train_learner", "whole batch to the model"),
+    ("batch_transform", "inputs only"),
+]
+
+
+@pytest.mark.parametrize(("exercise", "name"), RAISING)
+def test_a_known_misunderstanding_is_named_by_what_it_raises(course: Course, exercise: str, name: str) -> None:
+    """Also behind the wall, where an exception is read from a wire."""
+    reference = read_sources(course, ROOT / "solutions")
+    bug = next(bug for bug in load_bugs(course)[exercise] if bug.name == name)
+    sources = with_bug(course, reference, bug)
+    raised: list[set[str]] = []
+    with Sandbox(course) as sandbox:
+        for subject in (None, RemoteSubject(course, sources, reference, sandbox)):
+            judge = Judge(course, sources, reference, 1, subject=subject, diagnosis_seconds=UNHURRIED_SECONDS)
+            found = list(judge.judge([course.exercises[exercise]], slow=False))
+            judge.close()
+            raised.append({verdict.check for verdict in found if "\nraised " in verdict.details})
+            assert {verdict.bug for verdict in found if verdict.check in raised[-1]} == {name}
+    assert raised[0] == raised[1] != set()
+
+
 def test_an_unknown_mistake_is_not_guessed(judge_text: Judging) -> None:
     found = judge_text("def variance(t):\n    return t.var(correction=0) * 1.37 + 0.11\n", "variance")
     assert {verdict.bug for verdict in found.values()} == {None}
@@ -77,20 +104,26 @@ def test_a_bug_that_other_checks_contradict_is_not_named(judge_text: Judging) ->
     assert {verdict.bug for verdict in found.values()} == {None}
 
 
-# each does in some check, or on small inputs, what a known bug does
-LOOKALIKES = {
-    "weight_decay": ("p *= 1 - self.lr * self.wd", "p *= 1 - self.lr * self.wd * (p.ndim == 2)"),
-    "lsuv_layer": (
+# each does in some check, or on small inputs, what a known bug does, or raises what one raises
+LOOKALIKES = [
+    ("weight_decay", "p *= 1 - self.lr * self.wd", "p *= 1 - self.lr * self.wd * (p.ndim == 2)"),
+    (
+        "lsuv_layer",
         "bias -= hook.mean\n                weight /= hook.std",
         "bias = weight_module.bias = nn.Parameter(bias - hook.mean)\n"
         "                weight = weight_module.weight = nn.Parameter(weight / hook.std)",
     ),
-}
+    ("append_stats", "output = output.detach()", "output = output.detach_()"),
+    ("relu", "return x.clamp(min=0)", "with torch.no_grad():\n        return x.clamp(min=0)"),
+    ("layer_norm", "dims = tuple(range(1, x.ndim))", "dims = (1, 2)"),
+    ("layer_norm", "mean = x.mean(dims, keepdim=True)", "mean = x.mean(dims)"),
+]
 
 
-@pytest.mark.parametrize("exercise", LOOKALIKES)
-def test_a_mistake_that_looks_like_a_known_one_here_and_there_is_not_named(course: Course, exercise: str) -> None:
-    find, put = LOOKALIKES[exercise]
+@pytest.mark.parametrize(("exercise", "find", "put"), LOOKALIKES)
+def test_a_mistake_that_looks_like_a_known_one_here_and_there_is_not_named(
+    course: Course, exercise: str, find: str, put: str
+) -> None:
     reference = read_sources(course, ROOT / "solutions")
     sources = with_bug(course, reference, Bug(exercise, "unknown", "Not in the bank.", find, put, ()))
     for seed in (1, 2):

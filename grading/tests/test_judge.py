@@ -310,4 +310,4 @@ class SGD:
 """
     found = judge_text(text, "sgd", name="u8_optimizers.py")
     details = found["sgd_step"].details
-    assert "likely       A parameter is changed where autograd watches" in details
+    assert "likely       What autograd watches is changed in place" in details

@@ -1,0 +1,75 @@
+"""What Python and PyTorch say is explained by the very words that they use today."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from grading.judge._meanings import MEANINGS, meaning_of
+from grading.subject import describe
+
+
+class Endless:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self, name)
+
+
+class NoInit(nn.Module):
+    def __init__(self) -> None:
+        self.weight = nn.Parameter(torch.ones(1))
+
+
+def leaf() -> Tensor:
+    return torch.ones(2, requires_grad=True)
+
+
+def overwritten() -> None:
+    found = leaf().exp()
+    found.mul_(2)
+    found.sum().backward()
+
+
+def backward_twice() -> None:
+    loss = (leaf() ** 2).sum()
+    loss.backward()
+    loss.backward()
+
+
+MISTAKES: dict[str, Callable[[], Any]] = {
+    "a leaf Variable that requires grad is being used in an in-place operation": lambda: leaf().mul_(2),
+    "does not require grad and does not have a grad_fn": lambda: torch.ones(1).backward(),
+    "has been modified by an inplace operation": overwritten,
+    "backward through the graph a second time": backward_twice,
+    "must match the size of tensor": lambda: torch.ones(2, 3) - torch.ones(2),
+    "doesn't match the broadcast shape": lambda: torch.ones(2).mul_(torch.ones(3, 2)),
+    "Boolean value of Tensor with": lambda: max(torch.ones(2), torch.zeros(2)),
+    "Dimension out of range": lambda: torch.ones(2, 3).mean((1, 2)),
+    "Dimension specified as 0 but tensor has no dimensions": lambda: torch.tensor(1.0).size(0),
+    "iteration over a 0-d tensor": lambda: list(torch.tensor(1.0)),
+    "len() of a 0-d tensor": lambda: len(torch.tensor(1.0)),
+    "only one element tensors can be converted": lambda: float(torch.ones(2)),
+    "cannot be converted to Scalar": lambda: torch.ones(2).item(),
+    "before Module.__init__() call": NoInit,
+    "(torch.nn.Parameter or None expected)": lambda: setattr(nn.Linear(1, 1), "weight", torch.ones(1, 1)),
+    "'NoneType'": lambda: nn.Linear(1, 1, bias=False).bias.zero_(),
+    "maximum recursion depth exceeded": lambda: Endless().weight,
+}
+
+
+def test_all_are_tried() -> None:
+    assert list(MISTAKES) == list(MEANINGS)
+
+
+@pytest.mark.parametrize("said", MISTAKES)
+def test_what_is_said_is_explained(said: str) -> None:
+    with pytest.raises(Exception) as raised:
+        MISTAKES[said]()
+    assert meaning_of(f"mine.py, line 3, in f: x\n{describe(raised.value)}") == MEANINGS[said]
+
+
+def test_other_exceptions_speak_for_themselves() -> None:
+    assert meaning_of("mine.py, line 3, in f: return None\nValueError: x and y differ in shape") is None

@@ -610,6 +610,7 @@ def _others(pieces, *, seed, dtype):
         with torch.no_grad():
             for value in (*module.parameters(), *module.buffers()):
                 value.copy_(torch.randn(value.shape, generator=generator, dtype=torch.float64) * 10)
+        torch.default_generator.manual_seed(seed)
         pieces.init_weights(module)
         states[name] = {key: value.clone() for key, value in module.state_dict().items()}
     return states

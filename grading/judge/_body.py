@@ -62,9 +62,16 @@ def recording(run: Run) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
-            run.error = MISMATCH if isinstance(error, Mismatch) else describe(error)
+            run.error = _ended_by(error)
             raise
         run.finished = True
+
+
+def _ended_by(error: BaseException) -> str:
+    if isinstance(error, Mismatch):
+        return MISMATCH
+    # at which call it has been enough depends on how deep the judge was
+    return RecursionError.__name__ if isinstance(error, RecursionError) else describe(error)
 
 
 class Sink(io.TextIOBase):

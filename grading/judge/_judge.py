@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from hypothesis.errors import FlakyFailure, HypothesisException, UnsatisfiedAssumption
 
 from grading.bugs import DIAGNOSIS_SECONDS, Run
@@ -524,8 +525,9 @@ class Judge:
                 fixtures[name] = self._beside(check, subject)
             else:
                 fixtures[name] = self._garments(check)
-        sink = Sink()
-        with redirect_stdout(sink), redirect_stderr(sink), time_limit(self._seconds(check)):
+        sink, seconds = Sink(), time_limit(self._seconds(check))
+        # a bug that switches gradients off must not do so for those that are tried after it
+        with redirect_stdout(sink), redirect_stderr(sink), seconds, torch.enable_grad():
             begin(self.seed_of(check), slow=check.slow)
             check.inner(**fixtures, **copied(drawn))
 

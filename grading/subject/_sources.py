@@ -118,12 +118,13 @@ class Sources:
 def read_sources(course: Course, path: Path) -> Sources:
     """Reads the folder, file or notebook at `path`.
 
-    A file that is named like a unit is that unit; any other file may define exercises of all units.
+    A file that is named like a unit is that unit; any other file may define exercises of all units. Where a folder has
+    a unit as a file and as a notebook, it is the one with more exercises begun, else the file.
     Raises ImplError when there is nothing there to judge.
     """
     if path.is_dir():
-        found = {unit.id: _file_of(path, unit) for unit in course.units}
-        units = {name: _read(file, name, course) for name, file in found.items() if file}
+        found = {unit.id: _unit_in(path, unit, course) for unit in course.units}
+        units = {name: source for name, source in found.items() if source}
         if not units:
             example = course.units[0].file
             raise ImplError(
@@ -155,9 +156,18 @@ def _text(path: Path) -> str:
         raise ValueError("it is not UTF-8, and names no other encoding that Python knows") from None
 
 
-def _file_of(folder: Path, unit: Unit) -> Path | None:
-    names = (unit.file, unit.file.replace(".py", ".ipynb"))
-    return next((folder / name for name in names if (folder / name).is_file()), None)
+def _unit_in(folder: Path, unit: Unit, course: Course) -> Source | Broken | None:
+    file = folder / unit.file
+    found = [_read(path, unit.id, course) for path in (file, file.with_suffix(".ipynb")) if path.is_file()]
+    return max(found, key=lambda source: _how_far(source, unit)) if len(found) > 1 else next(iter(found), None)
+
+
+def _how_far(source: Source | Broken, unit: Unit) -> tuple[int, bool]:
+    """How many exercises of a unit somebody has begun; where none, a file that is no Python is further than a stub."""
+    if isinstance(source, Broken):
+        return 0, True
+    alone = Sources(source.path, {unit.id: source})
+    return sum(source.defines(one) and alone.untouched(one) is None for one in unit.exercises), False
 
 
 def _read(path: Path, name: str, course: Course) -> Source | Broken:

@@ -59,6 +59,31 @@ def test_a_folder_without_unit_files_is_refused(course: Course, tmp_path: Path) 
         read_sources(course, tmp_path)
 
 
+STUB = "def {0}(t):\n    raise NotImplementedError('{0}')\n\n\n"
+OWN = "def {0}(t):\n    return t.sum()\n\n\n"
+BOTH = [
+    # what stands in the file, in the notebook, and which of the two is judged
+    (STUB.format("mean") + STUB.format("variance"), OWN.format("mean"), ".ipynb"),
+    (OWN.format("mean"), STUB.format("mean"), ".py"),
+    (OWN.format("mean"), OWN.format("mean"), ".py"),
+    (OWN.format("mean"), OWN.format("mean") + OWN.format("variance"), ".ipynb"),
+    (STUB.format("mean"), STUB.format("mean"), ".py"),
+    ("def mean(:", OWN.format("mean"), ".ipynb"),
+    ("def mean(:", STUB.format("mean"), ".py"),
+]
+
+
+@pytest.mark.parametrize(("file", "cell", "judged"), BOTH)
+def test_of_a_file_and_a_notebook_the_one_that_was_worked_in_is_judged(
+    course: Course, tmp_path: Path, file: str, cell: str, judged: str
+) -> None:
+    (tmp_path / "u1_statistics.py").write_text(file)
+    notebook(tmp_path / "u1_statistics.ipynb", cell)
+    found = read_sources(course, tmp_path).units["u1_statistics"]
+    place = found.where if isinstance(found, Broken) else found.shown_path
+    assert Path(place.partition(":")[0]).suffix == judged
+
+
 @pytest.mark.parametrize("name", ["nowhere", "nowhere.py"])
 def test_a_missing_path_is_refused(course: Course, tmp_path: Path, name: str) -> None:
     with pytest.raises(ImplError, match="there is no file or folder"):

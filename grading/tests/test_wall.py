@@ -278,7 +278,7 @@ def test_no_worker_is_left(course: Course, sandbox: Sandbox, tmp_path: Path) -> 
 def verdicts(course: Course, sources: Sources, exercise: str, seed: int, sandbox: Sandbox | None) -> dict[str, Verdict]:
     reference = reference_of(course)
     subject = RemoteSubject(course, sources, reference, sandbox) if sandbox else None
-    judge = Judge(course, sources, reference, seed, subject=subject)
+    judge = Judge(course, sources, reference, seed, subject=subject, diagnosis_seconds=UNHURRIED_SECONDS)
     found = {check.name: judge.run(check) for check in judge.checks(exercise) if not check.slow}
     judge.close()
     return found
@@ -301,8 +301,9 @@ def test_one_of_each_gets_the_same_verdicts_on_both_sides(course: Course, sandbo
             here = verdicts(course, sources, name, seed, None)
             there = verdicts(course, sources, name, seed, sandbox)
             for check, verdict in here.items():
-                assert (there[check].verdict, there[check].points) == (verdict.verdict, verdict.points), (
-                    f"seed {seed}: {check}: {there[check].message}"
+                other = there[check]
+                assert (other.verdict, other.points, other.bug) == (verdict.verdict, verdict.points, verdict.bug), (
+                    f"seed {seed}: {check}: {other.message}"
                 )
 
 

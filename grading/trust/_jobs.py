@@ -346,7 +346,7 @@ def _fails(judge: Judge, check: Check, given: dict[str, Any]) -> bool:
 
 
 def _parity(worker: _Worker, job: Job) -> Finding:
-    """A right or wrong answer gets the same verdicts and points in this process and behind the wall."""
+    """A right or wrong answer gets the same verdicts, points and names in this process and behind the wall."""
     with ExitStack() as stack:
         if isinstance(job.what, Bug):
             sources = with_bug(worker.course, worker.reference, job.what)
@@ -357,9 +357,9 @@ def _parity(worker: _Worker, job: Job) -> Finding:
         here = _verdicts(worker, sources, job.exercise, job.seed)
         there = _verdicts(worker, sources, job.exercise, job.seed, wall=True)
     differing = [
-        f"{name}: {here[name].verdict} here, {there[name].verdict} behind the wall ({there[name].message})"
-        for name in here
-        if (here[name].verdict, here[name].points) != (there[name].verdict, there[name].points)
+        f"{name}: {one.verdict} ({one.bug}) here, {other.verdict} ({other.bug}) behind the wall: {other.message}"
+        for name, one in here.items()
+        if (one.verdict, one.points, one.bug) != ((other := there[name]).verdict, other.points, other.bug)
     ]
     return Finding(job, not differing, "; ".join(differing))
 

@@ -42,7 +42,7 @@ def trust(argv: list[str] | None = None) -> int:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--quick", action="store_true", help="each bug once, by one check, and some rewritten bugs")
     what.add_argument(
-        "--parity", action="store_true", help="only that verdicts behind the wall are those of this process"
+        "--parity", action="store_true", help="only that verdicts and names behind the wall are those of this process"
     )
     what.add_argument(
         "--statistics", action="store_true", help="only the checks that judge random draws, 10,000 draws each"

@@ -138,8 +138,8 @@ class Session:
     def pytest_report_header(self) -> str | None:
         return f"goodinit: judging {self.impl}, seed {self.config.option.seed}"
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
         try:
             for item in items:
                 unit = self.suites.get(item.path.resolve())
@@ -154,6 +154,8 @@ class Session:
         order = list(self.course.exercises)
         places = {item: order.index(item.stash[CHECK].exercise) if CHECK in item.stash else -1 for item in items}
         items.sort(key=lambda item: places[item])
+        # only of those that -k and the like have chosen any are left out
+        yield
         self._leave_out_slow(config, items)
 
     def _leave_out_slow(self, config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -223,17 +225,22 @@ class Session:
             self.found.append(verdict)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        if not self.found:
+        if not (self.found or self.left_out):
             return
-        where = {name: self._place(exercise) for name, exercise in self.course.exercises.items()}
         terminalreporter.section("goodinit")
+        if self.found:
+            self._write_points(terminalreporter)
+        if self.left_out:
+            terminalreporter.write_line(f"{self.left_out} slow check(s) left out; `pytest --slow` runs them.")
+        if self.found:
+            terminalreporter.write_line(f"Same numbers again: {self.judge.again}")
+
+    def _write_points(self, terminalreporter: Any) -> None:
+        where = {name: self._place(exercise) for name, exercise in self.course.exercises.items()}
         reviews = reviewed(self.course, (verdict.exercise for verdict in self.found), self.judge.subject.sources)
         writer = terminalreporter._tw
         text = summary(self.course, self.found, where, reviews, width=writer.fullwidth, color=writer.hasmarkup)
         terminalreporter.write_line(text.rstrip())
-        if self.left_out:
-            terminalreporter.write_line(f"{self.left_out} slow check(s) left out; `pytest --slow` runs them.")
-        terminalreporter.write_line(f"Same numbers again: {self.judge.again}")
 
     def _place(self, exercise: Exercise) -> str:
         return self.judge.subject.locate(exercise)

@@ -73,6 +73,11 @@ def test_fresh_stubs_are_no_failure(checkout: Path) -> None:
     assert "failed" not in text
 
 
+def test_slow_checks_are_said_to_be_left_out_where_they_were_asked_for(checkout: Path) -> None:
+    assert "left out" not in run_pytest(checkout, "-k", "variance_example")
+    assert "1 slow check(s) left out; `pytest --slow` runs them" in run_pytest(checkout, "-k", "capstone", code=5)
+
+
 def test_a_wrong_answer_is_explained(checkout: Path, tmp_path: Path) -> None:
     shutil.copytree(checkout, tmp_path / "mine")
     fill_in(tmp_path / "mine", "u1_statistics", MEAN, "return t.sum() / t.numel()")

@@ -432,8 +432,6 @@ class Judge:
             unsteady = ("again", UNSTEADY)
         if error is None:
             return PASSED, check.sentence, "", None
-        replay = self._replay_line(check)
-        given = self._given_lines(check)
         if isinstance(error, NotStarted | StubReached):
             return NOT_STARTED, "not started", str(error), None
         if isinstance(error, NotImplementedError) and self.subject.raised_by_student(error):
@@ -444,6 +442,8 @@ class Judge:
             return KIT_ERROR, f"this check could not be run: {error}", "", None
         if isinstance(error, SubjectError):
             return WRONG, str(error), "", None
+        replay = self._replay_line(check)
+        given = self._given_lines(check, error.call if isinstance(error, Mismatch) else "")
         lesson = ("remember", check.lesson) if check.lesson else None
         if isinstance(error, TimeExpired):
             self._expired[check.exercise] += 1
@@ -461,7 +461,7 @@ class Judge:
             found = self.diagnoses.of(check, run)
         if isinstance(error, Mismatch):
             message, meant = f"{check.sentence} {error}", None
-            seen = [("called", error.call), self._given_lines(check, error.call), *_evidence(error)]
+            seen = [("called", error.call), given, *_evidence(error)]
         else:
             raised = self.subject.explain(error)
             message = f"{check.sentence} It raised {raised.splitlines()[-1]}"

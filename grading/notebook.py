@@ -10,7 +10,7 @@ import ast
 import hashlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -22,12 +22,13 @@ from grading.judge import Judge, fresh_seed
 from grading.subject import (
     Broken,
     Composition,
+    ImplError,
     Package,
     Source,
     Sources,
     finished,
-    read_source,
     read_sources,
+    read_unit,
     reviewed,
     source_of_cells,
 )
@@ -49,10 +50,10 @@ def check(*exercises: str, seed: int | None = None, slow: bool = False) -> Resul
         raise CheckError(f"seed takes a whole number, not {seed!r}")
     session = _session()
     try:
-        chosen = [exercise for word in exercises for exercise in session.course.resolve(word)]
+        chosen = {exercise.id: exercise for word in exercises for exercise in session.course.resolve(word)}
     except CourseError as error:
         raise CheckError(str(error).partition(";")[0]) from None
-    result = session.judge(chosen, fresh_seed() if seed is None else seed, slow=slow)
+    result = session.judge(chosen.values(), fresh_seed() if seed is None else seed, slow=slow)
     if os.environ.get("NBGRADER_EXECUTION") == "validate" and not result.passed:
         # nbgrader shows what a failing cell says on standard error, and nothing else that it says
         print(result.text, file=sys.stderr)
@@ -132,7 +133,7 @@ class Session:
             self._add(text, number)
         shell.events.register("post_run_cell", self._ran)
 
-    def judge(self, exercises: Sequence[Exercise], seed: int, *, slow: bool) -> Result:
+    def judge(self, exercises: Iterable[Exercise], seed: int, *, slow: bool) -> Result:
         """The verdicts of all public checks of `exercises`, but of those that train only with `slow`."""
         verdicts: list[Verdict] = []
         notes: dict[str, str] = {}
@@ -199,10 +200,9 @@ class Session:
 
     def _from_files(self, unit: Unit) -> Source | Broken | None:
         for folder in (self.folder, self.folder.parent / unit.id):
-            for path in (folder / f"{unit.id}.ipynb", folder / unit.file):
-                source = read_source(self.course, path)
-                if source is not None:
-                    return source
+            source = read_unit(self.course, folder, unit)
+            if source is not None:
+                return source
         return None
 
     def _ran(self, result: Any) -> None:
@@ -239,7 +239,10 @@ def _session() -> Session:
     shell = get_ipython()
     if shell is None:
         raise CheckError("check judges the cells of a notebook; for a script: goodinit check --impl FILE")
-    return Session(shell)
+    try:
+        return Session(shell)
+    except (CourseError, ImplError) as error:
+        raise CheckError(str(error)) from None
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -72,11 +73,13 @@ def class_lines(root: Path, many: int) -> Iterator[str]:
         kept = _records(killed)
         _, _, problem_then = _graded(home, handed_in, killed)
         resumed = _records(killed)
-        same = sum(resumed.get(name) == record for name, record in records.items())
+        differing = [name for name, record in records.items() if resumed.get(name) != record]
         yield (
             f"ended with kill -9 when there were {len(kept)} records, and started again: "
-            f"{same} of {many} records are byte for byte those of the undisturbed run"
+            f"{len(records) - len(differing)} of {many} records are byte for byte those of the undisturbed run"
         )
+        for name in differing:
+            yield f"{name}: {_difference(records[name], resumed.get(name, b''))}"
         yield from filter(None, (problem, problem_then))
 
 
@@ -99,6 +102,12 @@ def _graded(home: Path, handed_in: Path, out: Path, until: int | None = None) ->
 
 def _records(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (out / "records").glob("*.json")}
+
+
+def _difference(one: bytes, other: bytes) -> str:
+    """The first line of two records that is not the same."""
+    pairs = zip_longest(one.decode().splitlines(), other.decode().splitlines(), fillvalue="")
+    return next((f"{first.strip()[:300]} / {second.strip()[:300]}" for first, second in pairs if first != second), "")
 
 
 def short_course(root: Path, home: Path, seconds: int = 2) -> None:

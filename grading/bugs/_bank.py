@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from grading.course import Course, Exercise
-from grading.subject import Source, Sources, definitions
+from grading.subject import Source, Sources, definitions, lines_of
 
 FOLDER = Path(__file__).parent
 REQUIRED = {"exercise", "name", "sentence", "find", "put", "caught_by"}
@@ -49,7 +49,7 @@ class Variant:
 
 
 def load_bugs(course: Course) -> dict[str, tuple[Bug, ...]]:
-    """The bugs of every exercise, the simplest first; raises BankError for an entry that cannot be read."""
+    """The bugs of every exercise, as they come in the bank; raises BankError for an entry that cannot be read."""
     return {exercise: bugs for unit in course.by_unit for exercise, bugs in _unit_bugs(course, unit).items()}
 
 
@@ -130,7 +130,7 @@ def put_in(course: Course, reference: Sources, bug: Bug) -> Sources:
 def _reparsed(source: Source, exercise: Exercise, text: str, grown: int) -> list[ast.stmt]:
     """The statements of an exercise that has grown by `grown` lines: to parse the whole is ten times the work."""
     node = source.definitions[exercise.symbol]
-    first = _first_line(node)
+    first, _ = lines_of(node)
     own = text.splitlines(keepends=True)[first - 1 : (node.end_lineno or first) + grown]
     return source.parsed("\n" * (first - 1) + "".join(own)).tree.body
 
@@ -138,13 +138,7 @@ def _reparsed(source: Source, exercise: Exercise, text: str, grown: int) -> list
 def _spans(source: Source, exercise: Exercise) -> set[tuple[int, int]]:
     """First and last lines of the definitions of an exercise; a bug of a method may not reach into its class."""
     nodes = [source.definitions[name] for name in exercise.names if name in source.definitions]
-    return {(_first_line(node), node.end_lineno or node.lineno) for node in nodes}
-
-
-def _first_line(node: ast.stmt) -> int:
-    """Where a definition begins, its decorators included."""
-    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
-    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
+    return {lines_of(node) for node in nodes}
 
 
 CELL = re.compile(r"^# %% (?P<exercise>\w+): (?P<name>.+)$", re.M)

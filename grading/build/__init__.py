@@ -12,11 +12,13 @@ from grading.course import Course, Unit
 
 from ._files import replace
 from ._notebook import edited_by_hand, header_text, notebook_text, pictures
-from ._solution import BuildError, read_solution, regions, solved_in
+from ._solution import BEGIN, END, BuildError, read_solution, regions, solved_in
 
 STUBS = Path(__file__).parent / "stubs"
 
 __all__ = [
+    "BEGIN",
+    "END",
     "STUBS",
     "BuildError",
     "Derived",
@@ -27,7 +29,6 @@ __all__ = [
     "notebook_text",
     "pictures",
     "replace",
-    "stub_text",
     "write",
 ]
 

@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from grading.course import Course, Unit
 
-from ._solution import BuildError, read_solution, regions, solved_in
+from ._solution import BuildError, parsed, read_solution, regions, solved_in
 
 KIT = "goodinit"
 FUTURE = re.compile(r"^from __future__ import annotations\n+", re.M)
@@ -64,10 +64,10 @@ def notebook_text(course: Course, unit: Unit) -> str:
         elif exercises:
             solved.update(exercises)
             cells.append(_cell("code", source, names(exercises[0]), solution=True))
-        elif _is_demonstration(source):
+        elif _is_demonstration(parsed(unit, source)):
             cells.append(_plain("code", source, names(_hashed("demo", source))))
         else:
-            cells.append(_locked(source, names(_given(source))))
+            cells.append(_locked(source, names(_given(parsed(unit, source)))))
         for name in exercises:
             if last[name] == number:
                 points = course.exercises[name].points
@@ -132,17 +132,17 @@ def _exercises_in(course: Course, unit: Unit, cell: Any) -> list[str]:
     return list(dict.fromkeys(name for name in found if name))
 
 
-def _is_demonstration(source: str) -> bool:
+def _is_demonstration(cell: ast.Module) -> bool:
     """Whether a cell only shows something, under `if __name__ == "__main__":`; students may play with it."""
     return all(
         isinstance(statement, ast.If) and ast.unparse(statement.test) == "__name__ == '__main__'"
-        for statement in ast.parse(source).body
+        for statement in cell.body
     )
 
 
-def _given(source: str) -> str:
+def _given(cell: ast.Module) -> str:
     """A name for a cell of given code, from what it defines first."""
-    for statement in ast.parse(source).body:
+    for statement in cell.body:
         if isinstance(statement, ast.FunctionDef | ast.ClassDef):
             return f"given-{statement.name}"
     return "given"

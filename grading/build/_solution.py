@@ -47,7 +47,7 @@ def solved_in(course: Course, unit: Unit, source: str, start: int, piece: str) -
 
 def exercise_at(course: Course, unit: Unit, source: str, line: int) -> str:
     """The exercise whose function, class or method holds a line of a cell."""
-    qualified = _qualified_name(ast.parse(re.sub(r"^%", "# %", source, flags=re.M)), line)
+    qualified = _qualified_name(parsed(unit, source), line)
     for exercise in unit.exercises:
         for name in exercise.names:
             if qualified == name or qualified.startswith(name + "."):
@@ -56,6 +56,15 @@ def exercise_at(course: Course, unit: Unit, source: str, line: int) -> str:
         f"solutions/{unit.file}: the solution region in `{qualified or source.splitlines()[0]}` belongs to no exercise "
         f"of {unit.id} in course.toml"
     )
+
+
+def parsed(unit: Unit, source: str) -> ast.Module:
+    """A code cell as syntax, in which a magic is a comment; raises BuildError where it is no Python."""
+    try:
+        return ast.parse(re.sub(r"^%", "# %", source, flags=re.M))
+    except SyntaxError as error:
+        line = (error.text or "").strip()
+        raise BuildError(f"solutions/{unit.file} is no Python: {error.msg}, in `{line}`") from None
 
 
 def _qualified_name(tree: ast.AST, line: int) -> str:

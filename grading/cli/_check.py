@@ -8,7 +8,6 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 
@@ -16,7 +15,7 @@ from grading.course import Course, Exercise, hints_given
 from grading.data import garments
 from grading.judge import Judge, fresh_seed
 from grading.sandbox import RemoteSubject, Sandbox
-from grading.subject import Sources, Subject, read_sources, reviewed
+from grading.subject import Sources, Subject, impl_path, read_sources, reviewed
 from grading.verdict import NOT_FINISHED, NOT_STARTED, PASSED, Verdict, exercise_state, exercise_verdict
 from grading.verdict.render import MARK, STYLE, render, summary
 
@@ -25,9 +24,9 @@ from ._again import again
 
 def check(course: Course, args: argparse.Namespace) -> int:
     """Judges the targets, prints what was found, and returns 0 only when every check passed."""
-    exercises = [exercise for target in args.targets for exercise in course.resolve(target)]
+    named = {exercise.id: exercise for target in args.targets for exercise in course.resolve(target)}
     with judging(course, args) as judge:
-        verdicts = judge.judge(exercises or list(course.exercises.values()), slow=not args.fast)
+        verdicts = judge.judge((named or course.exercises).values(), slow=not args.fast)
         found = _as_json(verdicts) if args.json else _as_text(judge, course, verdicts, args)
     return 0 if found and all(verdict.verdict == PASSED for verdict in found) else 1
 
@@ -61,6 +60,7 @@ def judging(course: Course, args: argparse.Namespace) -> Iterator[Judge]:
             hints=hints_given(course),
             subject=subject,
             impl=args.impl,
+            data=args.data,
         )
         try:
             yield judge
@@ -78,12 +78,6 @@ def _place(course: Course, sources: Sources, reference: Sources, *, sandbox: boo
         # where the machine has none that holds, that is what is to be said, not that the code failed
         wall.fork().kill()
         yield RemoteSubject(course, sources, reference, wall)
-
-
-def impl_path(course: Course, word: str | None) -> Path:
-    """exercises/, or the path given; `solutions` is the course's from everywhere."""
-    path = Path(word) if word else course.root / "exercises"
-    return path if path.exists() or not (course.root / path).exists() else course.root / path
 
 
 def _as_json(verdicts: Iterable[Verdict]) -> list[Verdict]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import json
 import shutil
 import sys
 import time
+import tokenize
 from pathlib import Path
 
 from rich.columns import Columns
@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.syntax import Syntax
 
-from grading.build import STUBS, replace
+from grading.build import BEGIN, END, STUBS, replace
 from grading.course import NOTES, Course, Exercise, Unit, hints_given
-from grading.subject import Broken, Source, read_source
+from grading.subject import Broken, Source, lines_of, read_source, text_of
 
 SIDE_BY_SIDE = 110
 
@@ -114,29 +114,31 @@ def _with_stub(course: Course, unit: Unit, exercise: Exercise, path: Path, stub:
             f"{mine.shown_path} does not define {missing[0]}; `goodinit reset {unit.short}` resets the whole unit "
             "and keeps a backup"
         )
-    lines, stub_lines = path.read_text(encoding="utf-8-sig").splitlines(), stub.splitlines()
+    with path.open("rb") as file:
+        encoding, _ = tokenize.detect_encoding(file.readline)
+    if encoding not in ("utf-8", "utf-8-sig"):
+        raise EditError(
+            f"{mine.shown_path} is in {encoding}, and stubs are in UTF-8; save it in UTF-8, without the line that "
+            f"names another encoding, and reset {exercise.id} again"
+        )
+    # not by splitlines, which also cuts where Python's parser counts no line
+    lines, stub_lines = text_of(path).rstrip("\n").split("\n"), stub.split("\n")
     for name in sorted(exercise.names, key=lambda name: -mine.definitions[name].lineno):
-        first, last = _span(mine.definitions[name])
-        start, end = _span(given.definitions[name])
+        first, last = lines_of(mine.definitions[name])
+        start, end = lines_of(given.definitions[name])
         lines[first - 1 : last] = stub_lines[start - 1 : end]
     return "\n".join(lines) + "\n"
-
-
-def _span(node: ast.stmt) -> tuple[int, int]:
-    """First and last line of a definition, its decorators included."""
-    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
-    return min([node.lineno, *(decorator.lineno for decorator in decorators)]), node.end_lineno or node.lineno
 
 
 def _code(source: Source | Broken | None, exercise: Exercise) -> Syntax | str:
     if not isinstance(source, Source):
         return "(there is no such file)" if source is None else f"{source.where}: {source.problem}"
-    lines = source.path.read_text(encoding="utf-8-sig").splitlines()
+    lines = text_of(source.path).split("\n")
     pieces = []
     for name in exercise.names:
         if name in source.definitions:
-            first, last = _span(source.definitions[name])
-            pieces.append("\n".join(line for line in lines[first - 1 : last] if "### " not in line))
+            first, last = lines_of(source.definitions[name])
+            pieces.append("\n".join(line for line in lines[first - 1 : last] if line.strip() not in (BEGIN, END)))
     if not pieces:
         return f"({exercise.symbol} is not defined)"
     return Syntax("\n\n".join(pieces), "python", word_wrap=True, background_color="default")

@@ -81,11 +81,14 @@ class Check:
 
 
 def load_suite(course: Course, unit: Unit) -> ModuleType:
-    """Imports tests/test_<unit>.py under the name that pytest gives it."""
-    folder = str(course.suite_file(unit).parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    return importlib.import_module(course.suite_file(unit).stem)
+    """Imports tests/test_<unit>.py under the name that pytest gives it; raises SuiteError where that cannot be."""
+    path = course.suite_file(unit)
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    try:
+        return importlib.import_module(path.stem)
+    except Exception as error:
+        raise SuiteError(_not_imported(path, error)) from None
 
 
 def load_hidden_suite(folder: Path, unit: Unit) -> ModuleType | None:
@@ -108,8 +111,12 @@ def load_hidden_suite(folder: Path, unit: Unit) -> ModuleType | None:
         spec.loader.exec_module(suite)
     except Exception as error:
         del sys.modules[name]
-        raise SuiteError(f"{path} cannot be imported: {type(error).__name__}: {error}") from None
+        raise SuiteError(_not_imported(path, error)) from None
     return suite
+
+
+def _not_imported(path: Path, error: Exception) -> str:
+    return f"{path} cannot be imported: {type(error).__name__}: {error}"
 
 
 def checks_of(course: Course, unit: Unit, suite: ModuleType, hidden: ModuleType | None = None) -> list[Check]:

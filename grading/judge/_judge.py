@@ -50,7 +50,7 @@ from grading.verdict import (
 )
 
 from ._body import Running, Sink, StubReached, begin, recording, seed_everything
-from ._checks import Check, checks_of, load_hidden_suite, load_suite
+from ._checks import Check, SuiteError, checks_of, load_hidden_suite, load_suite
 from ._diagnoses import Diagnoses, Replays
 from ._inputs import Drawn, Input, draw, first_question, simplify
 from ._meanings import meaning_of
@@ -82,12 +82,13 @@ def fresh_seed() -> int:
 class Judge:
     """Judges one Subject by the suites of a course.
 
-    `seed` fixes every number that is drawn. `garments` is what the fixture of that name hands to the checks that
-    train: an object with the data, or a function that makes it. `hints` counts those already given by exercise.
+    `seed` fixes every number that is drawn. `garments` makes what the fixture of that name hands to the checks that
+    train. `hints` counts those already given by exercise.
     `subject` is where the code of `sources` runs: in this process unless given. `inputs` are what `drawn` gave for
     checks with the same seed, where many subjects are judged, and `replays` keeps for them what the known bugs did with
     inputs that come again. `hidden` is a folder of private suites. A failing check may be diagnosed for
-    `diagnosis_seconds`, and is not with 0. `impl` is what the code was named by, where it is not the exercises.
+    `diagnosis_seconds`, and is not with 0. `impl` is what the code was named by, where it is not the exercises, and
+    `data` the folder of the data, where one was named.
     """
 
     def __init__(
@@ -106,10 +107,11 @@ class Judge:
         hidden: Path | None = None,
         diagnosis_seconds: float = DIAGNOSIS_SECONDS,
         impl: str | None = None,
+        data: str | None = None,
     ) -> None:
         self.course = course
         self.seed = seed
-        self.impl = impl
+        self.impl, self.data = impl, data
         self.subject = subject or Subject(course, sources, reference)
         self.reference = Subject(course, reference) if reference else None
         self.is_reference = reference is not None and reference.path == sources.path
@@ -136,19 +138,33 @@ class Judge:
         self.draws: Counter[str] = Counter()
         # of the reference: what identifies the answers on which a check has passed, where it asks nothing else
         self.right: dict[str, bytes] = {}
-        self._resolving: set[str] = set()
 
     def checks(self, exercise: str) -> list[Check]:
         """All checks of one exercise."""
         unit = self.course.unit_of(exercise)
         if unit.id not in self._checks:
             hidden = load_hidden_suite(self.hidden, unit) if self.hidden else None
-            self._checks[unit.id] = checks_of(self.course, unit, load_suite(self.course, unit), hidden)
+            found = checks_of(self.course, unit, load_suite(self.course, unit), hidden)
+            self._refuse_taken_names(found)
+            self._checks[unit.id] = found
         return [check for check in self._checks[unit.id] if check.exercise == exercise]
+
+    def _refuse_taken_names(self, checks: Iterable[Check]) -> None:
+        """A verdict is known by the name of its check."""
+        taken = {check.name: check.unit for known in self._checks.values() for check in known}
+        for check in checks:
+            if check.name in taken:
+                raise SuiteError(
+                    f"{taken[check.name]} and {check.unit} both have a check test_{check.name}: "
+                    "each check of a course needs a name of its own"
+                )
 
     def check_named(self, unit: str, name: str) -> Check:
         self.checks(self.course.by_unit[unit].exercises[0].id)
-        return next(check for check in self._checks[unit] if check.name == name.removeprefix("test_"))
+        for check in self._checks[unit]:
+            if check.name == name.removeprefix("test_"):
+                return check
+        raise SuiteError(f"{name} is no check of {unit}: a suite's checks are functions of the module, in no class")
 
     # -- judging without pytest
 
@@ -251,7 +267,7 @@ class Judge:
             raise
         if self._expired[exercise.id] >= EXPIRED_CHECKS:
             raise SubjectError(f"not run: {EXPIRED_CHECKS} checks of {exercise.id} before this one did not finish")
-        if exercise.own_pieces and self.subject.is_stub(exercise):
+        if exercise.own_pieces and not self.subject.sources.started(exercise):
             raise NotStarted(f"{self.subject.locate(exercise)} is still a stub")
         self.resolve(check)
         waiting = self._waiting(exercise)
@@ -414,8 +430,12 @@ class Judge:
 
     def _garments(self, check: Check) -> Any:
         if self.garments is None:
-            raise SubjectError("no data for the capstone was given to this run")
-        return self.garments()
+            raise KitFailure("no data for the capstone was given to this run")
+        try:
+            return self.garments()
+        except Exception as error:
+            # whatever is wrong with the data, the code under test has no part in it
+            raise KitFailure(str(error) or type(error).__name__) from error
 
     def _new_run(self, check: Check, given: dict[str, Any]) -> Run:
         """A record for the next run of a check's body, which is given copies; the latest one is kept."""
@@ -490,10 +510,11 @@ class Judge:
     @property
     def again(self) -> str:
         """The command that draws the same numbers again, for the same implementation."""
-        return shlex.join(["pytest", *(["--impl", self.impl] if self.impl else []), "--seed", str(self.seed)])
+        options = {"--impl": self.impl, "--data": self.data, "--seed": str(self.seed)}
+        return shlex.join(["pytest", *(word for option, value in options.items() if value for word in (option, value))])
 
     def _replay_line(self, check: Check) -> tuple[str, str]:
-        return "replay", f"{self.again} -k {check.name}"
+        return "replay", f"{self.again}{' --slow' if check.slow else ''} -k {check.name}"
 
     def _reference_fails_too(self, check: Check, error: BaseException) -> bool:
         """Whether the reference fails on the very inputs on which the student's code failed: then it is our fault."""

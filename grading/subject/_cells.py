@@ -60,13 +60,18 @@ def joined(sources: Sequence[str]) -> Cells:
     return cells
 
 
+def lines_of(node: ast.stmt) -> tuple[int, int]:
+    """First and last line of a definition, its decorators included."""
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(decorator.lineno for decorator in decorators)]), node.end_lineno or node.lineno
+
+
 def finished(source: str, line: int) -> str:
     """The statements of a cell before the one that has `line` in it, which failed."""
     lines, found = _read(source)
     if isinstance(found, list):
         for part in found:
-            decorators = getattr(part.statement, "decorator_list", ())
-            first = min(node.lineno for node in (part.statement, *decorators))
+            first, _ = lines_of(part.statement)
             if line <= (part.statement.end_lineno or line):
                 return "\n".join(lines[: first - 1])
     return ""

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch._tensor_str import PRINT_OPTS
 
 # after this many interruptions that the code swallowed, it is interrupted between two of its lines; after as many
 # again, only ending the process helps
@@ -161,6 +162,17 @@ def _give_up(seconds: float) -> None:
     os._exit(3)
 
 
+def _torch_states() -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Of the CPU's generator and of each GPU's, as far as any has been used."""
+    return torch.random.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+
+
+def _set_torch_states(cpu: torch.Tensor, gpus: list[torch.Tensor]) -> None:
+    torch.random.set_rng_state(cpu)
+    if gpus:
+        torch.cuda.set_rng_state_all(gpus)
+
+
 @contextmanager
 def preserved_state(*, chance: bool = True) -> Iterator[None]:
     """Leaves torch's defaults, its and Python's names, folder and environment as they were, and random states too.
@@ -169,10 +181,10 @@ def preserved_state(*, chance: bool = True) -> Iterator[None]:
     """
     names = [(space, dict(vars(space))) for space in NAMESPACES]
     compiling, torch.compile = torch.compile, _as_written
-    generators = (random.getstate(), np.random.get_state(), torch.random.get_rng_state()) if chance else None
+    generators = (random.getstate(), np.random.get_state(), _torch_states()) if chance else None
     dtype, device, threads = torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads()
     grad, strict = torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled()
-    anomaly = torch.is_anomaly_enabled()
+    anomaly, printing = torch.is_anomaly_enabled(), dict(vars(PRINT_OPTS))
     streams, recursion = (sys.stdout, sys.stderr), sys.getrecursionlimit()
     path, environment = list(sys.path), dict(os.environ)
     folder = _folder()
@@ -187,7 +199,7 @@ def preserved_state(*, chance: bool = True) -> Iterator[None]:
         if generators:
             random.setstate(generators[0])
             np.random.set_state(generators[1])
-            torch.random.set_rng_state(generators[2])
+            _set_torch_states(*generators[2])
         torch.set_default_dtype(dtype)
         if torch.get_default_device() != device:
             torch.set_default_device(None if device.type == "cpu" else device)
@@ -197,7 +209,7 @@ def preserved_state(*, chance: bool = True) -> Iterator[None]:
         if torch.are_deterministic_algorithms_enabled() != strict:
             torch.use_deterministic_algorithms(strict)
         torch.autograd.set_detect_anomaly(anomaly)
-        torch.set_printoptions(profile="default")  # type: ignore[no-untyped-call]
+        vars(PRINT_OPTS).update(printing)
         sys.stdout, sys.stderr = streams
         sys.setrecursionlimit(recursion)
         sys.path[:] = path

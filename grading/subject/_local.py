@@ -183,12 +183,6 @@ class Subject:
             raise SubjectError(f"`{exercise.symbol}` is not defined", started=False)
         return source
 
-    def is_stub(self, exercise: Exercise) -> bool:
-        """Whether a function still ends as it was given: by raising NotImplementedError."""
-        node = self.defined(exercise).definitions.get(exercise.names[0])
-        last = node.body[-1] if isinstance(node, ast.FunctionDef) and len(exercise.names) == 1 else None
-        return isinstance(last, ast.Raise) and last.exc is not None and "NotImplementedError" in ast.unparse(last.exc)
-
     def untouched(self, exercise: Exercise) -> str:
         """Where the stub stands, and what it says, of an exercise that is as it was given; empty for all others."""
         source, stub = self.sources.of(exercise), self.sources.untouched(exercise)

@@ -87,12 +87,12 @@ class Sources:
         return source
 
     def started(self, exercise: Exercise) -> bool:
-        """Whether all of an exercise is there, and none of it as it was given."""
+        """Whether all of an exercise is there, and nothing of it still ends as it was given."""
         source = self.of(exercise)
         if not isinstance(source, Source):
             return False
         found = [source.definitions.get(name) for name in exercise.names]
-        return all(node is not None and "raise NotImplementedError" not in ast.unparse(node) for node in found)
+        return all(node is not None and not _ends_as_a_stub(node) for node in found)
 
     def untouched(self, exercise: Exercise) -> ast.Raise | None:
         """The statement that a stub consists of, where an exercise consists of stubs alone."""
@@ -115,15 +115,20 @@ class Sources:
                 yield source
 
 
+def impl_path(course: Course, word: str | None, here: Path = Path()) -> Path:
+    """The path that `word` means `here`, exercises/ without one; a word like `solutions` is the course's elsewhere."""
+    path = here / word if word else course.root / "exercises"
+    return path if path.exists() or not word or not (course.root / word).exists() else course.root / word
+
+
 def read_sources(course: Course, path: Path) -> Sources:
     """Reads the folder, file or notebook at `path`.
 
-    A file that is named like a unit is that unit; any other file may define exercises of all units. Where a folder has
-    a unit as a file and as a notebook, it is the one with more exercises begun, else the file.
+    A file that is named like a unit is that unit; any other file may define exercises of all units.
     Raises ImplError when there is nothing there to judge.
     """
     if path.is_dir():
-        found = {unit.id: _unit_in(path, unit, course) for unit in course.units}
+        found = {unit.id: read_unit(course, path, unit) for unit in course.units}
         units = {name: source for name, source in found.items() if source}
         if not units:
             example = course.units[0].file
@@ -146,7 +151,7 @@ def read_source(course: Course, path: Path) -> Source | Broken | None:
     return _read(path, path.stem, course) if path.is_file() else None
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
     """The text of a file in the encoding that it names, as Python reads it; raises ValueError for any other."""
     try:
         with tokenize.open(path) as file:
@@ -156,7 +161,8 @@ def _text(path: Path) -> str:
         raise ValueError("it is not UTF-8, and names no other encoding that Python knows") from None
 
 
-def _unit_in(folder: Path, unit: Unit, course: Course) -> Source | Broken | None:
+def read_unit(course: Course, folder: Path, unit: Unit) -> Source | Broken | None:
+    """Reads a unit in a folder; of a file and a notebook, the one with more exercises begun, else the file."""
     file = folder / unit.file
     found = [_read(path, unit.id, course) for path in (file, file.with_suffix(".ipynb")) if path.is_file()]
     return max(found, key=lambda source: _how_far(source, unit)) if len(found) > 1 else next(iter(found), None)
@@ -177,7 +183,7 @@ def _read(path: Path, name: str, course: Course) -> Source | Broken:
             return Broken(f"the file is larger than {MAX_BYTES // 1_000_000} MB", shown)
         if path.suffix == ".ipynb":
             return source_of_cells(course, name, path, _code_cells(path), shown=shown)
-        text = _text(path)
+        text = text_of(path)
         if len(text) > MAX_CODE:
             raise ValueError(TOO_MUCH)
     except (OSError, UnicodeDecodeError, ValueError) as error:
@@ -321,6 +327,15 @@ def _stub(node: ast.stmt | None) -> ast.Raise | None:
         case [ast.Raise(exc=ast.Call(func=ast.Name("NotImplementedError"))) as only]:
             return only
     return None
+
+
+def _ends_as_a_stub(node: ast.stmt) -> bool:
+    """Whether a function, or some method of a class, ends by raising NotImplementedError, be it in a loop."""
+    if isinstance(node, ast.ClassDef):
+        return any(_ends_as_a_stub(inner) for inner in node.body if isinstance(inner, ast.FunctionDef))
+    if isinstance(node, ast.FunctionDef | ast.For | ast.While | ast.With):
+        return _ends_as_a_stub(node.body[-1])
+    return isinstance(node, ast.Raise) and node.exc is not None and "NotImplementedError" in ast.unparse(node.exc)
 
 
 def _is_given(statement: ast.stmt) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 SECONDS = 300.0
 
 _context = get_context("forkserver")
-_context.set_forkserver_preload(["pytest", "hypothesis", "xdist", "grading.plugin", "grading.cli._check"])
+_context.set_forkserver_preload(["pytest", "hypothesis", "xdist", "grading.plugin._session", "grading.cli._check"])
 
 
 def run(module: str, folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 PASSED = "passed"
@@ -54,9 +54,6 @@ class Verdict:
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Verdict:
         return cls(**{**record, "borrowed": tuple(record["borrowed"])})
-
-    def with_verdict(self, verdict: str) -> Verdict:
-        return replace(self, verdict=verdict)
 
 
 def exercise_verdict(verdicts: Iterable[Verdict]) -> str:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -136,7 +137,8 @@ def summary(
     console.print(f"{_number(total)} of {_number(possible)} points.", end=" ")
     if following:
         state = exercise_state(by_exercise[following])
-        console.print(f"Next: [bold]{following}[/bold] ({state}), {where.get(following, '')}", soft_wrap=True)
+        place = escape(where.get(following, ""))
+        console.print(f"Next: [bold]{following}[/bold] ({state}), {place}", soft_wrap=True)
     else:
         console.print("Every check passed.")
     for name in by_exercise:

@@ -1,7 +1,8 @@
 """Grades a folder of submissions behind the wall: a queue of judges, and a record, a page and a row for everybody."""
 
-from ._entries import Entry, Taken
-from ._output import OutputError, as_json, locked
+from ._entries import Entry, Taken, file_name
+from ._output import OutputError, as_json, locked, no_formula, recorded
+from ._pages import FOLDER as TEMPLATES
 from ._progress import Progress
 from ._queue import FOLDER, LOST, GradeError, Job, Result
 from ._record import ADDRESS, head, kit_version, make, still_holds
@@ -13,6 +14,7 @@ __all__ = [
     "FOLDER",
     "LOST",
     "SEEDS",
+    "TEMPLATES",
     "Entry",
     "Finished",
     "GradeError",
@@ -23,12 +25,15 @@ __all__ = [
     "Result",
     "Taken",
     "as_json",
+    "file_name",
     "grade",
     "head",
     "judges",
     "kit_version",
     "locked",
     "make",
+    "no_formula",
     "readable",
+    "recorded",
     "still_holds",
 ]

@@ -132,13 +132,14 @@ class Cluster:
 
     def _give(self, under_way: dict[Future[bytes], tuple[Job, Taken, int]], job: Job, tries: int) -> None:
         taken = job.take()
-        under_way[self._send(job.entry.slug, job.seed, taken)] = job, taken, tries
+        future = self._send(job.entry.slug, job.seed, taken)
+        under_way[future] = job, taken, tries
+        future.add_done_callback(self.done.put)  # type: ignore[no-untyped-call]
 
     def _send(self, slug: str, seed: int, taken: Taken) -> Future[bytes]:
         files = {name: base64.b64encode(data).decode() for name, data in taken.files.items()}
         request = json.dumps({"slug": slug, "seed": seed, "files": files}).encode()
         future = self.client.submit(_judge, self.judges.name, request, pure=False)
-        future.add_done_callback(self.done.put)
         return cast("Future[bytes]", future)
 
     def _next(self) -> Future[bytes]:

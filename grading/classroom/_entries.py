@@ -169,7 +169,7 @@ def _slugs(names: Iterable[tuple[str, str]]) -> dict[str, str]:
     taken: set[str] = set()
     slugs = {}
     for raw, student in names:
-        slug = _slug(student)
+        slug = file_name(student)
         if slug.casefold() in taken:
             slug = f"{slug}~{_short_hash(raw)}"
         taken.add(slug.casefold())
@@ -177,7 +177,7 @@ def _slugs(names: Iterable[tuple[str, str]]) -> dict[str, str]:
     return slugs
 
 
-def _slug(name: str) -> str:
+def file_name(name: str) -> str:
     """`name` with every byte percent-encoded that could mean something somewhere; a long one ends in its hash."""
     data = os.fsencode(name)
     slug = "".join(

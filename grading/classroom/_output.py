@@ -103,6 +103,13 @@ def locked(path: Path) -> Iterator[None]:
         os.close(file)
 
 
+def recorded(folder: Path) -> list[Path]:
+    """The records in a folder of results, but for those of submissions that its latest run did not find any more."""
+    names = (_json(folder / RUN) or {}).get("records")
+    found = sorted((folder / RECORDS).glob("*.json"))
+    return [path for path in found if path.stem in names] if isinstance(names, list) else found
+
+
 def as_json(record: dict[str, Any]) -> str:
     return json.dumps(record, ensure_ascii=False, indent=1) + "\n"
 
@@ -119,10 +126,10 @@ def as_csv(rows: Iterable[Iterable[str]]) -> str:
     """A table for a gradebook, in which no cell is a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([_harmless(cell) for cell in row] for row in rows)
+    writer.writerows([no_formula(cell) for cell in row] for row in rows)
     return text.getvalue()
 
 
-def _harmless(cell: str) -> str:
+def no_formula(cell: str) -> str:
     """Spreadsheets take a cell for a formula that begins like one, also in full-width characters."""
     return f"'{cell}" if cell[:1] in ("\t", "\r") or cell.lstrip()[:1] in tuple("=+-@＝＋－＠") else cell  # noqa: RUF001

@@ -83,7 +83,7 @@ def grade(course: Course, folder: Path, out: Path, options: Options) -> Finished
     with Output(out) as output:
         kit = _record.kit_version(course)
         seed = next(number for number in (options.seed, output.seed, secrets.randbelow(SEEDS)) if number is not None)
-        output.put(RUN, as_json({"seed": seed, "kit": kit}))
+        output.put(RUN, as_json({"seed": seed, "kit": kit, "records": [entry.slug for entry in entries]}))
         run = _Run(course, folder, output, options, kit, seed)
         todo = [entry for entry in entries if not run.holds(entry)]
         kept = len(entries) - len(todo)
@@ -91,7 +91,8 @@ def grade(course: Course, folder: Path, out: Path, options: Options) -> Finished
             run.grade(todo)
         except KeyboardInterrupt:
             done = len(run.records) - kept
-            return Finished(done, kept, 0, len(todo) - done, seed, out / INDEX, out / TABLE)
+            if done < len(todo):
+                return Finished(done, kept, 0, len(todo) - done, seed, out / INDEX, out / TABLE)
         records = [(entry, run.records[entry]) for entry in entries]
         output.put(TABLE, _table(course, [record for _, record in records]))
         output.put(INDEX, index(course, records))

@@ -13,10 +13,9 @@ from typing import Any
 from grading.verdict import clean
 
 PICTURE = "image/png"
-# where Python and its packages lie on this machine
-PLACES = re.compile(r"/[^\s:\"']*/(?:site-packages|python3\.\d+)/")
-# what a bar that redraws itself has overwritten
-OVERWRITTEN = re.compile(r"[^\n]*\r(?!\n)")
+# a path as people write it, and the parts of one that lies where Python and its packages are on this machine
+PATH = re.compile(r"[^\s:\"']+")
+PACKAGES = re.compile(r"/(?:site-packages|python3\.\d+)(?=/)")
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # what a picture is drawn from; text, times, profiles and animations are left out
@@ -45,7 +44,20 @@ def readable(output: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(text: str) -> str:
-    return PLACES.sub("", clean(OVERWRITTEN.sub("", text)))
+    lines = text.split("\n")
+    return PATH.sub(_of_package, clean("\n".join([*map(_last_written, lines[:-1]), lines[-1].rpartition("\r")[2]])))
+
+
+def _last_written(line: str) -> str:
+    """What is left of a line that a bar has drawn over itself; its end may be one of Windows."""
+    return line.removesuffix("\r").rpartition("\r")[2]
+
+
+def _of_package(path: re.Match[str]) -> str:
+    """A path from where Python's packages begin, whatever lies before."""
+    start = path[0].find("/")
+    *_, last = (0, *(part.end() + 1 for part in PACKAGES.finditer(path[0], start + 1)))
+    return path[0][:start] + path[0][last:] if start >= 0 and last else path[0]
 
 
 def _picture(text: str) -> str | None:

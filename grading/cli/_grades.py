@@ -52,8 +52,13 @@ def grades(course: Course, args: argparse.Namespace) -> int:
         sys.stdout.write(export.files[""])
     _say([*scores.notes, *export.notes])
     if args.out is not None:
-        print(f"{len(scores.students) - export.left_out} students, {len(scores.assignments)} assignments: {args.out}")
+        students = _many(len(scores.students) - export.left_out, "student")
+        print(f"{students}, {_many(len(scores.assignments), 'assignment')}: {args.out}")
     return 1 if export.left_out or scores.left_out else 0
+
+
+def _many(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def similar(course: Course, args: argparse.Namespace) -> int:
@@ -70,7 +75,8 @@ def similar(course: Course, args: argparse.Namespace) -> int:
     for pair in report.pairs[:SHOWN]:
         shares = "  ".join(f"{m.target} {m.shares[0]:.0%}/{m.shares[1]:.0%}" for m in pair.matches)
         print(f"{pair.students[0]}, {pair.students[1]}: {shares}")
-    print(textwrap.fill(f"{len(report.pairs)} pairs of {report.students} submissions share text. {LIMITS}", 100))
+    pairs = f"{_many(len(report.pairs), 'pair')} of {report.students} submissions with text in common."
+    print(textwrap.fill(f"{pairs} {LIMITS}", 100))
     _say(report.notes)
     if args.out is not None:
         print(f"Side by side: {args.out}")

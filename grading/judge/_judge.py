@@ -480,7 +480,9 @@ class Judge:
         if self.diagnoses and run and not (check.slow or check.hidden):
             found = self.diagnoses.of(check, run)
         if isinstance(error, Mismatch):
-            message, meant = f"{check.sentence} {error}", None
+            message = f"{check.sentence} {error}"
+            # some scenarios return what was raised, to look at what is left afterwards
+            meant = meaning_of(error.got) if isinstance(error.got, str) else None
             seen = [("called", error.call), given, *_evidence(error)]
         else:
             raised = self.subject.explain(error)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 _SHAPES = (
-    "Shapes are lined up from the last dimension, and their sides must be equal or 1: is a `keepdim=True` or a reshape "
-    "missing?"
+    "Shapes are lined up from the last dimension, and their sides must be equal or 1: which sides have those two, and "
+    "is a `keepdim=True`, a transpose or a reshape missing?"
 )
-_NO_SIDES = "A 0-dim tensor is one number without sides: there is no length to ask for, and nothing to loop over."
-_ONE_NUMBER = "Only a tensor of one element is a number: over which dimensions should be summed or averaged first?"
-# by a part of the message that no other failure has
+_NO_SIDES = (
+    "A 0-dim tensor is one number without sides: there is no length to ask for, and nothing to loop over or unpack."
+)
+_ONE_NUMBER = (
+    "Only a tensor of one element is a number: `item`, `float` and the functions of `math` take no other, those of "
+    "torch take any."
+)
+_NO_TENSOR = "Functions of torch take tensors; for plain numbers there is `math`."
+_NO_CALL = "A method without parentheses is the method itself: call it, as in `t.numel()`."
+_INIT_FIRST = "`super().__init__()` has to come first in `__init__`."
+_POWER = "A power is written `**`; `^` is an exclusive or."
+# by a part of the message that no other failure has; the first that is found counts
 MEANINGS = {
     "a leaf Variable that requires grad is being used in an in-place operation": (
         "What autograd watches is changed in place: a parameter's update belongs under `with torch.no_grad():`, "
@@ -21,29 +30,52 @@ MEANINGS = {
         "A value that the gradient still needs was overwritten: make a new tensor instead of changing it in place."
     ),
     "backward through the graph a second time": (
-        "What an earlier step computed is still attached: detach what is kept from one step to the next."
+        "An earlier backward has used the graph up: call it once in a step, and detach what is kept from step to step."
+    ),
+    "grad can be implicitly created only for scalar outputs": (
+        "`backward` starts from one number: take the mean or the sum first."
     ),
     "must match the size of tensor": _SHAPES,
     "doesn't match the broadcast shape": _SHAPES,
+    "mat1 and mat2 shapes cannot be multiplied": (
+        "In `a @ b` the last side of a must be as long as the first of b: is a transpose or a reshape missing?"
+    ),
     "Boolean value of Tensor with": (
-        "`if`, `and`, `or`, `not`, `min` and `max` ask for one truth, and a tensor has any number: compare with `is "
-        "None`, or choose element by element, as `torch.where` does."
+        "Python asks for one truth there (`if`, `and`, `not`, `in`, `min`, `max`), and a tensor has one for each "
+        "element: compare shapes, ask `is None`, or choose element by element, as `torch.where` does."
     ),
     "Dimension out of range": (
-        "The tensor has fewer dimensions than that: where inputs may have several numbers of them, ask `x.ndim`."
+        "The tensor has fewer dimensions than that; they are counted from 0, and `x.ndim` says how many there are."
     ),
     "Dimension specified as 0 but tensor has no dimensions": _NO_SIDES,
     "iteration over a 0-d tensor": _NO_SIDES,
     "len() of a 0-d tensor": _NO_SIDES,
     "only one element tensors can be converted": _ONE_NUMBER,
     "cannot be converted to Scalar": _ONE_NUMBER,
-    "before Module.__init__() call": "`super().__init__()` has to come first in `__init__`.",
+    "must be Tensor, not float": _NO_TENSOR,
+    "must be Tensor, not int": _NO_TENSOR,
+    "bitwise_xor": _POWER,
+    "for ^:": _POWER,
+    "'builtin_function_or_method'": _NO_CALL,
+    "'method'": _NO_CALL,
+    "'generator'": "A generator has no length, and is empty once it has been gone through: make a list of it.",
+    "object is not an iterator": "`next` takes an iterator: `next(iter(...))`.",
+    "before Module.__init__() call": _INIT_FIRST,
+    "has no attribute '_modules'": _INIT_FIRST,
+    "has no attribute '_backward_hooks'": _INIT_FIRST,
+    'is missing the required "forward" function': "A module computes what it returns in a method named `forward`.",
     "(torch.nn.Parameter or None expected)": (
-        "A parameter is not replaced by a tensor: change it in place under `with torch.no_grad():`."
+        "A parameter is replaced by nothing but a parameter: change it in place under `with torch.no_grad():`."
     ),
     "'NoneType'": (
-        "Something there is None: what a function without `return` gives, the bias of a layer that has none, or a "
-        "gradient that no backward has filled."
+        "Something there is None: an argument or an attribute that was not given, what a function without `return` "
+        "gives, the bias of a layer that has none, or a gradient before the first backward."
+    ),
+    "object is not callable": (
+        "Parentheses behind a value call it: is a `*` missing, or does a value have the name of a function?"
+    ),
+    "positional argument": (
+        "The call and the definition disagree about the arguments; a method has `self` first, which Python gives."
     ),
     "maximum recursion depth exceeded": (
         "A call leads back to itself without end; in `__getattr__`, each attribute that is not there calls it again."

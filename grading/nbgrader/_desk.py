@@ -24,13 +24,13 @@ from grading.classroom import (
     Result,
     Taken,
     as_json,
+    file_name,
     head,
     judges,
     kit_version,
     make,
     still_holds,
 )
-from grading.classroom._entries import _slug
 from grading.course import Course, Unit
 
 from ._mend import MAX_BYTES, Given, Mended, MendError, cells_of, given_cells, mend
@@ -81,7 +81,7 @@ class Desk:
 
     def submission(self, student: str, notebook: NotebookNode) -> Submission:
         """What is judged: the mended notebook's code, and that of the student's units before it."""
-        slug = _slug(student)
+        slug = file_name(student)
         files = {f"{slug}/{self.unit.id}.ipynb": code_only(notebook.cells)}
         for other in self.others:
             path = self._path(self.coursedir.submitted_directory, student, other)

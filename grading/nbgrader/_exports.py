@@ -13,9 +13,7 @@ from typing import Any
 
 import numpy
 
-from grading.classroom import as_json
-from grading.classroom._entries import _slug as slug
-from grading.classroom._output import _harmless as harmless
+from grading.classroom import as_json, file_name, no_formula
 from grading.course import Course
 from grading.verdict import PASSED, Verdict, clean
 from grading.verdict.render import render
@@ -199,7 +197,7 @@ def export_gradescope(course: Course, scores: Scores, roster: Roster | None) -> 
         for student in scores.students:
             score = scores.by.get((student.id, assignment.name))
             if score is not None and not score.ungraded and student.id in shown:
-                name = f"{slug(assignment.name)}/{slug(shown[student.id])}.json"
+                name = f"{file_name(assignment.name)}/{file_name(shown[student.id])}.json"
                 export.files[name] = as_json(_results(course, assignment, score))
                 index.setdefault(assignment.name, {})[shown[student.id]] = name
     export.files[INDEX] = as_json(index)
@@ -275,7 +273,7 @@ def _cell(cell: Cell) -> str:
 
 def _sound(text: str) -> str:
     """`text` on one line, without controls, and not taken for a formula."""
-    return harmless(clean(text.replace("\n", " ").replace("\t", " ")))
+    return no_formula(clean(text.replace("\n", " ").replace("\t", " ")))
 
 
 def _number(value: float) -> str:

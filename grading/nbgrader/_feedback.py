@@ -112,6 +112,9 @@ def harmless(html: str) -> str:
 def _allowed(tag: str, name: str, value: str) -> bool:
     if tag == "img" and name == "src":
         return value.startswith(PICTURES) or not re.match(r"\s*([a-z][a-z0-9+.-]*:|[/\\]{2})", value, re.I)
+    if name == "href" and re.sub(r"[\x00-\x20]", "", value).lower().startswith("data:"):
+        # a page of its own, which looks like one of ours
+        return False
     return name in ATTRIBUTES.get(tag, ())
 
 

@@ -20,6 +20,8 @@ from grading.classroom import readable
 
 # with pictures in it; a notebook without its outputs is small
 MAX_BYTES = 50_000_000
+# of what a cell had shown where it was handed in
+MAX_TEXT = 100_000
 SCHEMA = 3
 KINDS = ("code", "markdown", "raw")
 METADATA = {
@@ -143,6 +145,14 @@ def mend(data: bytes, given: Sequence[Given]) -> Mended:
 
 def cells_of(data: bytes, notes: list[str]) -> list[dict[str, Any]]:
     """The cells of a file that is a notebook of any version, each of a form that can be relied on."""
+    try:
+        return _cells_of(data, notes)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        # whatever somebody has put into a notebook, it must not keep the others from being graded
+        raise MendError(f"is damaged ({type(error).__name__}: {str(error)[:100]})") from None
+
+
+def _cells_of(data: bytes, notes: list[str]) -> list[dict[str, Any]]:
     notebook = _parsed(data)
     if isinstance(notebook.get("worksheets"), list) and "cells" not in notebook:
         notebook = _upgraded(notebook)
@@ -155,7 +165,7 @@ def cells_of(data: bytes, notes: list[str]) -> list[dict[str, Any]]:
     found = [_whole(cell) for cell in cells if isinstance(cell, dict)]
     kept = [cell for cell in found if cell is not None]
     if len(kept) < len(cells):
-        notes.append(f"{len(cells) - len(kept)} of its cells were damaged and are left out")
+        notes.append(f"of its {len(cells)} cells {len(cells) - len(kept)} could not be read, and are left out")
     return kept
 
 
@@ -231,23 +241,30 @@ def _output(output: Any) -> dict[str, Any] | None:
         joined = "".join(value) if isinstance(value, list) and all(isinstance(line, str) for line in value) else value
         return joined if isinstance(joined, str) else ""
 
+    def short(value: Any) -> str:
+        whole = text(value)
+        return whole if len(whole) <= MAX_TEXT else f"{whole[:MAX_TEXT]}\n(the rest is left out)\n"
+
     match output:
         case {"output_type": "stream", "text": value, **more}:
             name = "stderr" if more.get("name") == "stderr" else "stdout"
-            return readable({"output_type": "stream", "name": name, "text": text(value)})
+            return readable({"output_type": "stream", "name": name, "text": short(value)})
         case {"output_type": "display_data" | "execute_result" as kind, "data": dict(data)}:
-            kept = {shown: text(data[shown]) for shown in ("text/plain", "image/png") if shown in data}
+            kept = {
+                shown: how(data[shown]) for shown, how in (("text/plain", short), ("image/png", text)) if shown in data
+            }
             number = {"execution_count": None} if kind == "execute_result" else {}
             found = readable({"output_type": kind, "data": kept, "metadata": {}, **number})
             return found if found["data"] else None
         case {"output_type": "error", **more}:
-            lines: Any = more.get("traceback") or []
+            lines = more.get("traceback")
+            traceback = [f"{line}\n" for line in lines] if isinstance(lines, list) else []
             return readable(
                 {
                     "output_type": "error",
-                    "ename": text(more.get("ename")),
-                    "evalue": text(more.get("evalue")),
-                    "traceback": text([f"{line}\n" for line in lines]).splitlines(),
+                    "ename": short(more.get("ename")),
+                    "evalue": short(more.get("evalue")),
+                    "traceback": short(traceback).splitlines(),
                 }
             )
     return None
@@ -282,10 +299,10 @@ def _chosen(
     """Of a cell and its copies the last one with an answer in it, and those that hold nothing of the student's."""
     if len(claims) > 1:
         notes.append(f"the cell {entry.name} was there {len(claims)} times: the last one with an answer counts")
-    unchanged = [cell for cell in claims if cell["source"].strip() == entry.source.strip()]
-    answers = [cell for cell in claims if cell not in unchanged and not entry.locked]
+    unchanged = {id(cell) for cell in claims if cell["source"].strip() == entry.source.strip()}
+    answers = [cell for cell in claims if id(cell) not in unchanged and not entry.locked]
     chosen = next(reversed(answers or claims), None)
-    return chosen, frozenset(id(cell) for cell in unchanged if cell is not chosen)
+    return chosen, frozenset(unchanged - {id(chosen)})
 
 
 def _restore(cell: dict[str, Any], entry: Given, notes: list[str]) -> None:

@@ -29,8 +29,7 @@ from nbgrader.coursedir import CourseDirectory
 from nbgrader.utils import capture_log
 from sqlalchemy.exc import SAWarning
 
-from grading.classroom import LOST, Entry, Job, Progress, Taken, as_json, locked
-from grading.classroom._entries import _slug as slug
+from grading.classroom import LOST, Entry, Job, Progress, Taken, as_json, file_name, locked
 from grading.course import Unit
 
 from ._autograde import Judged
@@ -225,7 +224,7 @@ class _Class:
         }
 
     def _mark(self, student: str) -> Path:
-        return self.desk.folder / f"{slug(student)}.written"
+        return self.desk.folder / f"{file_name(student)}.written"
 
     def _scores(self, student: str | None = None) -> dict[str, dict[str, float | None]]:
         """The points that the gradebook has from judges, by student and cell; of one student or of all."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from grading.classroom._entries import _slug
+from grading.classroom import file_name, recorded
 from grading.course import Course, did_you_mean
 from grading.verdict import KIT_ERROR, Verdict
 
@@ -19,7 +19,6 @@ from ._config import read_config
 from ._course import cause, gradebook, gradebook_missing
 from ._desk import KEPT
 
-RECORDS = "records"
 RECORD = ("student", "submission", "options", "problem")
 NAMED = 8
 
@@ -155,7 +154,7 @@ def _autograded(coursedir: Any, student: str, assignment: str) -> bool:
 
 def _kept(root: Path, student: str, assignment: str) -> dict[str, Any] | None:
     """What autograding has found; None where something else has graded."""
-    path = root / KEPT / assignment / f"{_slug(student)}.json"
+    path = root / KEPT / assignment / f"{file_name(student)}.json"
     return _record(path) if path.is_file() else None
 
 
@@ -236,10 +235,9 @@ def from_records(course: Course, out: Path, units: Collection[str] = ()) -> Scor
 
     Raises ExportError where it holds no records, or those of runs that judged by different checks.
     """
-    folder = out / RECORDS
-    records = {path: _record(path) for path in sorted(folder.glob("*.json"))}
+    records = {path: _record(path) for path in recorded(out)}
     if not records:
-        raise ExportError(f"{folder} holds no records; a folder that `goodinit grade --out` has written is expected")
+        raise ExportError(f"{out} holds no records; a folder that `goodinit grade --out` has written is expected")
     first, *rest = records
     for path in rest:
         if records[path]["options"] != records[first]["options"]:
@@ -248,7 +246,7 @@ def from_records(course: Course, out: Path, units: Collection[str] = ()) -> Scor
             )
     shared = records[first]["units"]
     judged = [unit for unit in course.units if unit.id in shared and (not units or unit.id in units)]
-    _all_there(units, [unit.id for unit in judged], str(folder))
+    _all_there(units, [unit.id for unit in judged], str(out))
     assignments = [
         Assignment(unit.id, shared[unit.id]["max_points"], str(unit.due or "").removesuffix("+00:00"))
         for unit in judged

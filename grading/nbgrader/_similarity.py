@@ -25,8 +25,8 @@ import nbformat
 import numpy as np
 
 from grading.build import STUBS
+from grading.classroom import TEMPLATES
 from grading.classroom._entries import Entry, find, take
-from grading.classroom._pages import FOLDER
 from grading.course import Course, Exercise, Unit
 from grading.subject import definitions
 from grading.verdict import clean
@@ -148,7 +148,7 @@ def compare(course: Course, folder: Path, exercises: Sequence[Exercise], *, by_e
             pairs.setdefault(students, Pair(students)).matches.append(match)
     report.pairs = sorted(pairs.values(), key=lambda pair: -pair.weight)
     if len(report.pairs) > MOST_PAIRS:
-        report.notes.append(f"{len(report.pairs) - MOST_PAIRS} further pairs share less and are not shown")
+        report.notes.append(f"of further pairs, which share less, {len(report.pairs) - MOST_PAIRS} are not shown")
         del report.pairs[MOST_PAIRS:]
     return report
 
@@ -337,10 +337,10 @@ PAGES = Path(__file__).parent / "pages"
 
 def page(course: Course, report: Report) -> str:
     """The pairs with their shared passages side by side, as one page in which nothing runs."""
-    style = "".join((folder / "style.css").read_text(encoding="utf-8") for folder in (FOLDER, PAGES))
+    style = "".join((folder / "style.css").read_text(encoding="utf-8") for folder in (TEMPLATES, PAGES))
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([PAGES, FOLDER]),
+        loader=jinja2.FileSystemLoader([PAGES, TEMPLATES]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

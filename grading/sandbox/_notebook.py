@@ -102,7 +102,14 @@ def outputs(found: Any, limits: CellLimits) -> list[dict[str, Any]]:
     if not isinstance(found, list):
         raise WireError("no list of outputs")
     room = _Room(limits.characters, limits.picture_bytes)
-    return [output for entry in found[:MAX_OUTPUTS] if (output := _output(entry, room)) is not None]
+    shown = [output for entry in found[:MAX_OUTPUTS] if (output := _output(entry, room)) is not None]
+    if len(found) > MAX_OUTPUTS:
+        text = f"(what followed the first {MAX_OUTPUTS} outputs of this cell is left out)\n"
+        shown.append({"output_type": "stream", "name": "stderr", "text": text})
+        # why the cell ended is more than what it showed before
+        last = _output(found[-1], room)
+        shown += [last] if last and last["output_type"] == "error" else ()
+    return shown
 
 
 @dataclass

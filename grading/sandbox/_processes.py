@@ -9,6 +9,7 @@ import json
 import marshal
 import os
 import secrets
+import select
 import signal
 import socket
 import subprocess
@@ -41,6 +42,8 @@ MAX_NEEDS = 100
 # the first of the user ids that workers get when the judge is root, one each, so that no two can signal each other
 FIRST_UID, UIDS = 2_000_000_000, 1_000_000
 START_SECONDS = 60.0
+# within which a process has ended whose connections are closed
+END_SECONDS = 2.0
 
 Found = TypeVar("Found")
 
@@ -130,7 +133,7 @@ class Sandbox:
         finished = {name.partition(".")[0] for exercise in course.exercises.values() for name in exercise.delegation}
         # to close what is in them a worker needs them, and a submission may leave it no descriptor to import them with
         self._modules = sorted(finished & sys.stdlib_module_names)
-        # no two judges of one machine begin at the same user
+        # so that two judges of one machine hardly ever begin at the same user
         self._numbers = count(secrets.randbelow(UIDS))
         self._process: subprocess.Popen[bytes] | None = None
         # to a template that is starting, and to one that is ready
@@ -235,11 +238,10 @@ class Sandbox:
         if hello["missing"]:
             worker.kill()
             raise SandboxError(explain(hello["missing"]))
-        worker.layers = hello["layers"]
         return worker
 
     def reap(self, pid: int) -> dict[str, Any]:
-        """Waits for the end of a worker that was killed: its status, CPU seconds and peak memory in kilobytes."""
+        """Waits for the end of a worker that was killed: its status and CPU seconds."""
         control = self._control
         if control is None:
             return {}
@@ -277,7 +279,6 @@ class Worker:
 
     def __init__(self, sandbox: Sandbox, connection: socket.socket, pid: int, pidfd: int) -> None:
         self.sandbox, self.connection, self.pid, self.pidfd = sandbox, connection, pid, pidfd
-        self.layers: dict[str, str] = {}
         self.compositions: list[Composition] = []
         self.forgotten: list[int] = []
         self.seed: int | None = None
@@ -394,7 +395,11 @@ class Worker:
         return raised
 
     def _why_it_ended(self) -> str:
+        # a moment, for its connection is closed before it has ended; one that goes on has closed that itself
+        gone = self.ended is not None or bool(select.select([self.pidfd], [], [], END_SECONDS)[0])
         usage = self.kill()
+        if not gone:
+            return "closed its connection"
         status = usage.get("status")
         if status is None:
             return "ended its process"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dis
 import marshal
-import os
 import traceback
 import types
 from collections.abc import Callable, Iterator, Sequence
@@ -152,10 +151,10 @@ class RemoteSubject(Subject):
         """The worker of one composition: what it lends is never what it judges, and no other worker's memory."""
         worker = self._workers.get(key)
         if worker is None or worker.ended is not None:
+            if worker is not None:
+                self._end(self._workers.pop(key))
             while len(self._workers) >= MAX_WORKERS:
                 self._end(self._workers.pop(next(iter(self._workers))))
-            if worker is not None:
-                self._end(worker)
             worker = self._workers[key] = self.sandbox.fork()
         return worker
 
@@ -167,8 +166,7 @@ class RemoteSubject(Subject):
             return
         limits = self.course.limits
         worker.seconds = limits.slow_check_seconds if slow else limits.check_seconds
-        threads = (os.cpu_count() or 1) if slow else 1
-        worker.ask("begin", threads=threads, unavailable=list(exercise.delegation))
+        worker.ask("begin", unavailable=list(exercise.delegation))
         try:
             yield
         finally:

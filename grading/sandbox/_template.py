@@ -66,7 +66,7 @@ def main() -> None:
             control.send(json.dumps({"problem": problem}).encode())
         else:
             _, status, usage = os.wait4(request["pid"], 0)
-            report = {"status": status, "seconds": usage.ru_utime + usage.ru_stime, "kilobytes": usage.ru_maxrss}
+            report = {"status": status, "seconds": usage.ru_utime + usage.ru_stime}
             control.send(json.dumps(report).encode())
 
 
@@ -144,7 +144,7 @@ def _child(request: dict[str, Any], connection: int, wall: _confine.Wall, parent
     limits = _confine.Limits(**request["limits"])
     layers = _confine.confine((0, 1, 2, SOCKET), wall, limits, parent=parent, uid=request["uid"])
     missing = _confine.missing(layers)
-    _wire.send(stream, {"layers": layers, "missing": missing})
+    _wire.send(stream, {"missing": missing})
     if missing:
         os._exit(EXIT_REFUSED)
     worker = _worker.Worker(stream)

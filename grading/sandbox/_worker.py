@@ -179,7 +179,8 @@ class Worker:
 
     def _begin(self, message: dict[str, Any], read: Decoder) -> None:
         self._end()
-        torch.set_num_threads(message["threads"])
+        # others are graded beside this one
+        torch.set_num_threads(1)
         # whatever runs in a check is seeded first
         self.judged.enter_context(preserved_state(chance=False))
         modules = [module for package in self.packages.values() for module in package.loaded()]

@@ -207,9 +207,14 @@ class Subject:
         return list(traceback.extract_tb(error.__traceback__))
 
     def raised_by_student(self, error: BaseException) -> bool:
-        """Whether the statement that raised stands in the student's file, not in a library that it called."""
+        """Whether a `raise` in the student's file raised it, not a library or what is built into one."""
         frames = self.frames(error)
-        return bool(frames) and frames[-1].filename in self.files
+        source = self.files.get(frames[-1].filename) if frames else None
+        if source is None:
+            return False
+        line = frames[-1].lineno or 0
+        raises = (node for node in ast.walk(source.tree) if isinstance(node, ast.Raise))
+        return any(node.lineno <= line <= (node.end_lineno or line) for node in raises)
 
     def explain(self, error: BaseException) -> str:
         """A student's exception as the student needs it: the own lines that led to it, then what was raised."""

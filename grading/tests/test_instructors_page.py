@@ -275,7 +275,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def submissions_are_compared(instructor: Instructor) -> None:
-    assert "of 3 submissions share text" in said(instructor, "goodinit similar")
+    assert "of 3 submissions with text in common" in said(instructor, "goodinit similar")
     assert (instructor.root / "similar.html").stat().st_size > 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,19 @@ class Endless:
 class NoInit(nn.Module):
     def __init__(self) -> None:
         self.weight = nn.Parameter(torch.ones(1))
+
+
+class LateInit(nn.Module):
+    def __init__(self) -> None:
+        self.size = 3
+
+
+class NoForward(nn.Module):
+    def compute(self, x: Tensor) -> Tensor:
+        return x
+
+    def no_self() -> None:  # type: ignore[misc]
+        """Python gives it the module all the same."""
 
 
 def leaf() -> Tensor:
@@ -44,8 +58,10 @@ MISTAKES: dict[str, Callable[[], Any]] = {
     "does not require grad and does not have a grad_fn": lambda: torch.ones(1).backward(),
     "has been modified by an inplace operation": overwritten,
     "backward through the graph a second time": backward_twice,
+    "grad can be implicitly created only for scalar outputs": lambda: leaf().exp().backward(),
     "must match the size of tensor": lambda: torch.ones(2, 3) - torch.ones(2),
     "doesn't match the broadcast shape": lambda: torch.ones(2).mul_(torch.ones(3, 2)),
+    "mat1 and mat2 shapes cannot be multiplied": lambda: torch.ones(2, 3) @ torch.ones(2, 3),
     "Boolean value of Tensor with": lambda: max(torch.ones(2), torch.zeros(2)),
     "Dimension out of range": lambda: torch.ones(2, 3).mean((1, 2)),
     "Dimension specified as 0 but tensor has no dimensions": lambda: torch.tensor(1.0).size(0),
@@ -53,9 +69,22 @@ MISTAKES: dict[str, Callable[[], Any]] = {
     "len() of a 0-d tensor": lambda: len(torch.tensor(1.0)),
     "only one element tensors can be converted": lambda: float(torch.ones(2)),
     "cannot be converted to Scalar": lambda: torch.ones(2).item(),
+    "must be Tensor, not float": lambda: torch.sqrt(2.0),  # type: ignore[arg-type]
+    "must be Tensor, not int": lambda: torch.sqrt(2),  # type: ignore[arg-type]
+    "bitwise_xor": lambda: torch.ones(2) ^ 2,
+    "for ^:": lambda: operator.xor(2.0, 2),
+    "'builtin_function_or_method'": lambda: 1 / torch.ones(2).numel,  # type: ignore[operator]
+    "'method'": lambda: list(nn.Linear(1, 1).parameters),  # type: ignore[call-overload]
+    "'generator'": lambda: len(nn.Linear(1, 1).parameters()),  # type: ignore[arg-type]
+    "object is not an iterator": lambda: next([1, 2]),  # type: ignore[call-overload]
     "before Module.__init__() call": NoInit,
+    "has no attribute '_modules'": lambda: LateInit().eval(),
+    "has no attribute '_backward_hooks'": lambda: LateInit()(torch.ones(1)),
+    'is missing the required "forward" function': lambda: NoForward()(torch.ones(1)),
     "(torch.nn.Parameter or None expected)": lambda: setattr(nn.Linear(1, 1), "weight", torch.ones(1, 1)),
     "'NoneType'": lambda: nn.Linear(1, 1, bias=False).bias.zero_(),
+    "object is not callable": lambda: torch.ones(1)(2),  # type: ignore[operator]
+    "positional argument": lambda: NoForward().no_self(),  # type: ignore[misc]
     "maximum recursion depth exceeded": lambda: Endless().weight,
 }
 

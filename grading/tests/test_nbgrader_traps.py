@@ -285,7 +285,7 @@ def test_the_command_ends_as_nbgrader_ends_where_somebody_could_not_be_graded(ru
         ("retyped", "the cell check-mean was of another kind"),
         ("old-format", "the notebook had an old format"),
         ("unknown-format", "its format is 5, and not 4"),
-        ("odd", "of its cells were damaged"),
+        ("odd", "could not be read, and are left out"),
     ],
 )
 def test_what_was_mended_is_said(run: Run, student: str, sentence: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -110,12 +111,13 @@ def harmless(html: str) -> str:
 
 
 def _allowed(tag: str, name: str, value: str) -> bool:
+    # as a browser reads an address
+    address = re.sub(r"[\x00-\x20]", "", unescape(value))
     if tag == "img" and name == "src":
-        return value.startswith(PICTURES) or not re.match(r"\s*([a-z][a-z0-9+.-]*:|[/\\]{2})", value, re.I)
-    if name == "href" and re.sub(r"[\x00-\x20]", "", value).lower().startswith("data:"):
-        # a page of its own, which looks like one of ours
-        return False
-    return name in ATTRIBUTES.get(tag, ())
+        return address.startswith(PICTURES) or not re.match(r"[a-z][a-z0-9+.-]*:|[/\\]{2}", address, re.I)
+    # a page of its own, which may look like one of ours
+    is_page = name == "href" and address.lower().startswith("data:")
+    return name in ATTRIBUTES.get(tag, ()) and not is_page
 
 
 class ReleaseFeedback(ExchangeReleaseFeedback):  # type: ignore[misc]

@@ -194,6 +194,16 @@ def test_escapes_and_places_are_taken_out_of_texts() -> None:
     assert readable(error) == {"output_type": "error", "ename": "E", "evalue": "v", "traceback": ["a", "b"]}
 
 
+def test_why_a_cell_ended_is_kept_whatever_it_showed_before() -> None:
+    many = [{"kind": "stream", "name": "stdout", "text": "x"}] * 300
+    error = {"kind": "error", "name": "ValueError", "value": "here", "traceback": ["ValueError: here"]}
+    *shown, left_out, last = outputs([*many, error], LIMITS)
+    assert len(shown) == 200
+    assert "is left out" in left_out["text"]
+    assert last["evalue"] == "here"
+    assert "is left out" in outputs(many, LIMITS)[-1]["text"]
+
+
 def chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 

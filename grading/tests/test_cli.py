@@ -146,6 +146,50 @@ def test_reset_of_one_exercise_keeps_the_others(checkout: Path, capsys: pytest.C
     assert "already as it was given" in say(capsys, "reset", "u1")
 
 
+def test_reset_of_one_exercise_counts_lines_as_python_does(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("exercises/u1_statistics.py")
+    stub = path.read_text()
+    path.write_text(stub.replace("def mean(", "# from a page\u2028on the web\x0c\ndef mean(", 1))
+    before = path.read_text()
+    say(capsys, "reset", "variance")
+    assert path.read_text() == before
+
+
+def test_a_file_in_another_encoding_is_shown_and_not_mixed(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("exercises/u1_statistics.py")
+    text = "# -*- coding: latin-1 -*-\n# gr\u00fc\u00dfe\n" + path.read_text().replace("\u2248", "~")
+    path.write_text(text, encoding="latin-1", errors="replace")
+    before = path.read_bytes()
+    assert "NotImplementedError" in say(capsys, "solution", "mean")
+    assert "is in iso-8859-1, and stubs are in UTF-8" in say(capsys, "reset", "mean", code=2)
+    assert path.read_bytes() == before
+
+
+def test_a_solution_leaves_out_no_line_of_the_students(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("exercises/u1_statistics.py")
+    mine = "n = t.numel()  ### how many\n    return t.sum() / n"
+    path.write_text(
+        path.read_text().replace('raise NotImplementedError("mean: replace this line with your own")', mine)
+    )
+    text = say(capsys, "solution", "mean")
+    assert "### how many" in text
+    assert "BEGIN SOLUTION" not in text
+
+
+def test_a_target_that_is_named_twice_counts_once(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    once = say(capsys, "check", "mean", "--impl", "solutions")
+    twice = say(capsys, "check", "mean", "u1::mean", "--impl", "solutions")
+    assert once.partition("Same numbers")[0] == twice.partition("Same numbers")[0]
+
+
+def test_missing_data_is_no_mistake_of_the_code(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = say(capsys, "check", "train", "--impl", "solutions", "--data", "nowhere", code=1)
+    assert "train: kit error" in text
+    assert "this check could not be run: " in text
+    assert "nowhere does not exist" in text
+    assert "--data nowhere" in text
+
+
 def test_reset_of_a_method(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = Path("exercises/u8_optimizers.py")
     stub = path.read_text()

@@ -20,9 +20,9 @@ import pytest
 
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'goodinit[cluster]'")
 
-from distributed import LocalCluster
+from distributed import KilledWorker, LocalCluster
 
-from grading.classroom import GradeError, Options, _cluster, grade
+from grading.classroom import Entry, GradeError, Job, Options, Taken, _cluster, grade
 from grading.cli import main
 from grading.course import Course
 
@@ -375,3 +375,38 @@ def test_private_suites_go_along(cluster: Cluster, tmp_path: Path, course: Cours
     with pytest.raises(GradeError, match="elsewhere with hidden checks"):
         elsewhere = replace(options, hidden=str(tmp_path / "elsewhere"))
         grade(course, tmp_path / "handed_in", tmp_path / "again", elsewhere)
+
+
+class LostWithItsWorker:
+    """A future of the client below: only an empty submission comes back."""
+
+    status = "finished"
+
+    def __init__(self, slug: str) -> None:
+        self.slug = slug
+
+    def add_done_callback(self, tell: Any) -> None:
+        tell(self)
+
+    def result(self) -> str:
+        if self.slug != "empty":
+            raise KilledWorker("task", None, 3)
+        return json.dumps({"max_points": {"mean": 1}, "verdicts": [], "review": {}, "problem": "", "cells": []})
+
+
+class Client:
+    def submit(self, judge: Any, name: str, request: bytes, *, pure: bool) -> LostWithItsWorker:
+        return LostWithItsWorker(json.loads(request)["slug"])
+
+    def nthreads(self) -> dict[str, int]:
+        return {"worker": 1}
+
+
+def test_where_all_are_lost_each_is_recorded() -> None:
+    cluster = _cluster.Cluster.__new__(_cluster.Cluster)
+    cluster.address, cluster.at_once, cluster.client, cluster.max_points = "x", None, Client(), {}  # type: ignore[assignment]
+    cluster.judges = types.SimpleNamespace(name="judges")  # type: ignore[assignment]
+    jobs = [Job(Entry(name, True, name), 0, Taken) for name in ("ada", "bob", "eve")]
+    found = list(cluster.run(jobs))
+    assert [result.job.entry.raw for result in found] == ["ada", "bob", "eve"]
+    assert all(result.problem for result in found)

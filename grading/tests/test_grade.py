@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from grading.classroom import _queue
+from grading.classroom import _queue, recorded
 from grading.classroom._entries import Entry, Taken, find, take
 from grading.classroom._output import Output, OutputError, as_csv
 from grading.classroom._progress import Progress
@@ -516,3 +516,32 @@ def test_without_standard_error_no_progress_is_shown(
         progress.step()
         progress.step()
     assert capsys.readouterr().out == ""
+
+
+def test_who_is_gone_is_not_exported(tmp_path: Path, checkout: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in ("ada", "withdrawn"):
+        (folder / f"{name}.py").write_text(MEAN)
+    words = ("grade", str(folder), "--out", str(out), "--fast", "--jobs", "1")
+    assert goodinit(checkout, *words, "--unit", "mean") == 0
+    (folder / "withdrawn.py").unlink()
+    assert goodinit(checkout, *words, "--unit", "variance") == 0
+    assert [path.stem for path in recorded(out)] == ["ada"]
+
+
+def test_interrupted_after_the_last_record_all_is_written(
+    tmp_path: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(queue: Queue, *error: object) -> None:
+        end(queue, *error)
+        raise KeyboardInterrupt
+
+    end = Queue.__exit__
+    monkeypatch.setattr(Queue, "__exit__", leave)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "ada.py").write_text(MEAN)
+    words = ("grade", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--unit", "mean", "--jobs", "1")
+    assert goodinit(checkout, *words) == 0
+    assert (tmp_path / "out" / "grades.csv").is_file()
+    assert (tmp_path / "out" / "index.html").is_file()

@@ -311,3 +311,56 @@ class SGD:
     found = judge_text(text, "sgd", name="u8_optimizers.py")
     details = found["sgd_step"].details
     assert "likely       What autograd watches is changed in place" in details
+
+
+def test_each_check_of_a_course_has_a_name_of_its_own(course: Course, tmp_path: Path) -> None:
+    """Two units' private checks of one name would share a verdict, and its points."""
+    for unit, exercise in (("u1_statistics", "mean"), ("u2_initialization", "normalize")):
+        text = f'def test_secret({exercise}):\n    """Not told."""\n'
+        (tmp_path / f"test_{unit}.py").write_text(text)
+    sources = read_sources(course, ROOT / "solutions")
+    judge = Judge(course, sources, sources, 1, hidden=tmp_path)
+    assert judge.checks("mean")
+    with pytest.raises(SuiteError, match="u1_statistics and u2_initialization both have a check test_secret"):
+        judge.checks("normalize")
+    with pytest.raises(SuiteError, match="test_nothing is no check of u1_statistics"):
+        judge.check_named("u1_statistics", "test_nothing")
+    judge.close()
+
+
+def test_a_slow_check_replays(course: Course, tmp_path: Path) -> None:
+    def fail() -> None:
+        raise OSError("there is no such folder")
+
+    sources = read_sources(course, ROOT / "solutions")
+    judge = Judge(course, sources, sources, 5, garments=fail, impl="my answers", data="my data")
+    check = judge.check_named("u9_fashion", "train_capstone")
+    verdict = judge.run(check)
+    judge.close()
+    assert verdict.verdict == KIT_ERROR
+    assert "there is no such folder" in verdict.message
+    assert judge.again == "pytest --impl 'my answers' --data 'my data' --seed 5"
+    assert judge._replay_line(check) == ("replay", f"{judge.again} --slow -k train_capstone")
+
+
+def test_how_tensors_are_printed_is_left_as_it_was(judge_text: Judging) -> None:
+    torch.set_printoptions(precision=2)
+    try:
+        judge_text("import torch\ndef mean(t):\n    torch.set_printoptions(precision=7)\n    return t.mean()\n", "mean")
+        assert repr(torch.tensor(1.23456)) == "tensor(1.23)"
+    finally:
+        torch.set_printoptions(profile="default")
+
+
+def test_what_pytorch_has_not_implemented_has_been_started(judge_text: Judging) -> None:
+    found = judge_text("def variance(t):\n    return ((t - t.mean()) ^ 2).mean()\n", "variance")
+    assert {verdict.verdict for verdict in found.values()} == {"wrong"}
+    assert "likely       A power is written `**`" in found["variance_value"].details
+
+
+def test_what_a_scenario_has_seen_raised_is_explained(judge_text: Judging, course: Course) -> None:
+    text = (ROOT / "solutions" / "u6_lsuv.py").read_text(encoding="utf-8")
+    mine = text.replace("bias -= hook.mean", "bias -= hook.mean if bias else 0")
+    assert mine != text
+    details = [verdict.details for verdict in judge_text(mine, "lsuv_layer", name="u6_lsuv.py").values()]
+    assert any("likely       Python asks for one truth there" in text for text in details)

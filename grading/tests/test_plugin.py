@@ -196,3 +196,28 @@ def test_narrow_and_colourless_terminals(checkout: Path, environment: dict[str, 
     assert "u1_statistics" in text
     summary = text[text.index(" goodinit ===") :].splitlines()
     assert max(len(line.rstrip()) for line in summary if "Next:" not in line) <= 80
+
+
+def test_other_projects_notice_nothing(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text("""
+import sys
+from hypothesis import given, settings, strategies as st
+ran = []
+@given(st.integers())
+def test_all(n):
+    ran.append(n)
+def test_as_ever():
+    assert len(ran) == settings().max_examples == 100
+    assert "torch" not in sys.modules
+""")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", str(tmp_path)]
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "BUILD_NUMBER")}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_side_by_side_slow_checks_are_said_to_be_left_out(checkout: Path) -> None:
+    text = run_pytest(checkout, "tests/test_u9_fashion.py", "-k", "train_capstone or normalized_images", "-n", "1")
+    assert "1 slow check(s) left out" in text

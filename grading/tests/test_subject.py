@@ -84,6 +84,16 @@ def test_of_a_file_and_a_notebook_the_one_that_was_worked_in_is_judged(
     assert Path(place.partition(":")[0]).suffix == judged
 
 
+def test_an_exercise_is_started_that_only_guards_by_what_stubs_raise(course: Course, tmp_path: Path) -> None:
+    path = tmp_path / "u1_statistics.py"
+    guard = "    if t.is_complex():\n        raise NotImplementedError('real numbers only')\n"
+    path.write_text(f"def mean(t):\n{guard}    return t.mean()\n\n\n{STUB.format('variance')}")
+    sources = read_sources(course, path)
+    assert sources.started(course.exercises["mean"])
+    assert not sources.started(course.exercises["variance"])
+    assert not sources.started(course.exercises["covariance"])
+
+
 @pytest.mark.parametrize("name", ["nowhere", "nowhere.py"])
 def test_a_missing_path_is_refused(course: Course, tmp_path: Path, name: str) -> None:
     with pytest.raises(ImplError, match="there is no file or folder"):

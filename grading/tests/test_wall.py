@@ -192,6 +192,14 @@ def test_a_death_is_no_exception_that_a_check_could_expect(layer: Any, how: str)
         layer(torch.ones(3))
 
 
+def test_code_that_closes_its_connection_used_up_nothing(course: Course, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "mean.py"
+    path.write_text("import os, time\ndef mean(t):\n    os.close(3)\n    time.sleep(60)\n")
+    sources = read_sources(course, path)
+    found = verdicts(course, sources, "mean", 1, sandbox)
+    assert "The code closed its connection." in found["mean_value"].message
+
+
 def test_too_much_memory_is_an_error_of_the_code(layer: Any) -> None:
     with pytest.raises((RuntimeError, MemoryError)):
         layer.fail("memory")

@@ -8,7 +8,6 @@ depends on nothing but the submission and its seed. A student's code runs in no 
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import json
 import math
@@ -35,13 +34,11 @@ with importing():
     from grading.course import CellLimits, Course, Exercise, load
     from grading.data import DataError, garments
     from grading.judge import Drawn, Judge, SuiteError, load_suite
-    from grading.sandbox import CellSandbox, RemoteSubject, Sandbox, SandboxError, run_cells
+    from grading.sandbox import CellSandbox, RemoteSubject, Sandbox, SandboxError, end_with, run_cells
     from grading.subject import Broken, Composition, Sources, read_sources, reviewed
     from grading.verdict import PASSED, clean
 
     from ._shown import code_cells, readable
-
-PR_SET_PDEATHSIG = 1
 
 
 class _Watched(Sandbox):
@@ -199,7 +196,7 @@ def _unreadable(sources: Sources, exercises: list[Exercise]) -> list[str]:
 
 def main() -> None:
     connection = Connection(int(sys.argv[1]))
-    _end_with(int(sys.argv[2]))
+    end_with(int(sys.argv[2]))
     try:
         bench = Bench(_receive(connection))
     except (SandboxError, DataError, SuiteError) as error:
@@ -236,7 +233,7 @@ def main() -> None:
 def _judge(bench: Bench, connection: Connection, folder: Path, parent: int) -> None:
     """Judges one submission after the other, until it is ended."""
     try:
-        _end_with(parent)
+        end_with(parent)
         os.chdir(folder)
         while True:
             request = _receive(connection)
@@ -272,7 +269,7 @@ def _child(bench: Bench, connection: Connection, request: dict[str, Any], parent
     """Judges one submission and ends the process, whatever happens."""
     status = 1
     try:
-        _end_with(parent)
+        end_with(parent)
         _bound(bench.course.limits.data_mb)
         try:
             answer = bench.judge(Path(request["path"]), request["seed"], connection)
@@ -301,13 +298,6 @@ def _how(status: int) -> str:
     if os.WIFSIGNALED(status):
         return f"its judge was ended by {signal.Signals(os.WTERMSIG(status)).name}"
     return f"its judge ended with status {os.WEXITSTATUS(status)}"
-
-
-def _end_with(parent: int) -> None:
-    """Has the kernel end this process when the one that started it ends, also by kill -9."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _send(connection: Connection, message: dict[str, Any]) -> None:

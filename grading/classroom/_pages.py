@@ -14,7 +14,7 @@ from urllib.parse import quote
 import jinja2
 
 from grading.course import Course
-from grading.verdict import BLOCKED, KIT_ERROR, NOT_STARTED, PASSED, VERDICTS, Verdict
+from grading.verdict import BLOCKED, KIT_ERROR, NOT_STARTED, PASSED, VERDICTS, Verdict, number
 from grading.verdict.render import MARK, sentence
 
 from ._entries import Entry
@@ -77,11 +77,6 @@ def index(course: Course, records: Sequence[tuple[Entry, dict[str, Any]]]) -> st
         for entry, record in records
     ]
     return _render("index.html", course=course, units=units, rows=rows)
-
-
-def number(value: float) -> str:
-    """Points as a person writes them."""
-    return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def _render(template: str, **values: Any) -> str:

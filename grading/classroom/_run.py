@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grading.course import CellLimits, Course, Exercise
+from grading.verdict import number
 
 from . import _record
 from ._entries import Entry, find, take
 from ._output import INDEX, PAGES, RECORDS, RUN, TABLE, WORK, Output, OutputError, as_csv, as_json
-from ._pages import index, number, page
+from ._pages import index, page
 from ._progress import Progress
 from ._queue import MARGIN_SECONDS, GradeError, Job, Queue
 

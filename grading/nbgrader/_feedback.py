@@ -14,7 +14,7 @@ from nbgrader.api import Gradebook
 from nbgrader.exchange.default import ExchangeReleaseFeedback
 from nbgrader.preprocessors import GetGrades
 
-from grading.verdict import PASSED
+from grading.verdict import PASSED, number
 from grading.verdict.render import MARK
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -100,8 +100,8 @@ def _part(cell: NotebookNode, grade: Any) -> dict[str, Any]:
 
 
 def points(value: Any) -> str:
-    """Points as a person writes them."""
-    return f"{float(value or 0.0):.2f}".rstrip("0").rstrip(".")
+    """Points as a person writes them; none are 0."""
+    return number(float(value or 0.0))
 
 
 def harmless(html: str) -> str:

@@ -1,6 +1,6 @@
 """The wall: a student's code runs in a confined process, and the suites judge it from outside through stand-ins."""
 
-from ._confine import explain, missing, probe
+from ._confine import end_with, explain, missing, probe
 from ._notebook import CellSandbox, run_cells
 from ._outer import outer_wall
 from ._processes import Sandbox, SandboxError
@@ -11,6 +11,7 @@ __all__ = [
     "RemoteSubject",
     "Sandbox",
     "SandboxError",
+    "end_with",
     "explain",
     "missing",
     "outer_wall",

@@ -340,7 +340,7 @@ def confine(
             layers[name] = ON
         return layers[name] == ON
 
-    _end_with(parent)
+    end_with(parent)
     with contextlib.suppress(PermissionError):  # it leads a session already
         os.setsid()
     rules = () if wall.rules is None else (wall.rules,)
@@ -361,7 +361,7 @@ def confine(
         capability = 0
     layer("capabilities", lambda: _keep_capabilities(capability))
     # changing the user makes the kernel forget what ends with what
-    _end_with(parent)
+    end_with(parent)
 
     layer("no_new_privs", lambda: _prctl(PR_SET_NO_NEW_PRIVS, 1))
     layer("undumpable", lambda: _prctl(PR_SET_DUMPABLE, 0))
@@ -441,7 +441,7 @@ def _kernel() -> tuple[int, ...]:
 # -- the process
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """Has the kernel kill this process when the thread that forked it ends, and ends it at once if that is past."""
     try:
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -28,7 +28,7 @@ from grading.startup import importing
 from grading.subject import Sources, TimeExpired, read_sources
 from grading.verdict import PASSED, STANDARD_ERRORS, WRONG, Verdict, measuring, sampling
 
-from ._liveness import WAYS, argument_names, with_perturbed_argument
+from ._liveness import WAYS, with_perturbed_argument
 from ._mutants import mutated
 from ._statistics import Sampled, catches, sample
 
@@ -257,7 +257,7 @@ def _right_wrong_silent(named: set[str | None], name: str) -> str:
 
 
 def _argument(worker: _Worker, job: Job) -> Finding:
-    """With one argument changed on its way in, some check is off by at least 100 of its tolerances.
+    """With one argument changed on its way in, some check is off by at least 100 of its tolerances, or fails.
 
     The tolerance of a statistic is its sampling error, which no change can be 100 times of: there, 4 are beyond chance.
     """
@@ -377,4 +377,4 @@ PROOFS: dict[str, Callable[[_Worker, Job], Finding]] = {
     "chance": _chance,
 }
 
-__all__ = ["Finding", "Job", "Pool", "argument_names"]
+__all__ = ["Finding", "Job", "Pool"]

@@ -1,4 +1,4 @@
-"""`make trust`: all proofs, and the one table that they are published in."""
+"""`make trust`: all proofs, and the tables that they are published in."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from ._record import (
     exercise_state,
     exercise_verdict,
 )
-from ._text import clean
+from ._text import clean, number
 
 if TYPE_CHECKING:
     from ._expect import (
@@ -57,6 +57,7 @@ __all__ = [
     "expect",
     "expect_statistic",
     "measuring",
+    "number",
     "observing",
     "refused",
     "rejects",

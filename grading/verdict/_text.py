@@ -16,6 +16,11 @@ CONTROLS = re.compile(
 )
 
 
+def number(value: float) -> str:
+    """Points as a person writes them."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
 def clean(text: str) -> str:
     """`text` without terminal escapes, control characters but newline and tab, bidi overrides and lone surrogates."""
     return CONTROLS.sub("", ESCAPES.sub("", text))

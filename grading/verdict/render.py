@@ -24,7 +24,7 @@ from ._record import (
     Verdict,
     exercise_state,
 )
-from ._text import clean
+from ._text import clean, number
 
 STYLE = {
     PASSED: "green",
@@ -123,7 +123,7 @@ def summary(
             most += sum(verdict.max_points for verdict in by_exercise[name])
             if state != PASSED and not following:
                 following = name
-        table.add_row(unit.id, _shorten(text, by_exercise, mine), f"{_number(points)}/{_number(most)}")
+        table.add_row(unit.id, _shorten(text, by_exercise, mine), f"{number(points)}/{number(most)}")
         total, possible = total + points, possible + most
     console = Console(
         file=io.StringIO(),
@@ -134,7 +134,7 @@ def summary(
         legacy_windows=False,
     )
     console.print(table)
-    console.print(f"{_number(total)} of {_number(possible)} points.", end=" ")
+    console.print(f"{number(total)} of {number(possible)} points.", end=" ")
     if following:
         state = exercise_state(by_exercise[following])
         place = escape(where.get(following, ""))
@@ -154,7 +154,3 @@ def _shorten(text: Text, by_exercise: Mapping[str, list[Verdict]], names: list[s
         state = states.pop()
         return Text(f"all {len(names)} {state}", style=STYLE[state])
     return text
-
-
-def _number(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".")

@@ -83,7 +83,8 @@ class Cluster:
         place = folder / "scheduler.json"
         words = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(place)]
         self.scheduler = self.start("scheduler", *words, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES=str(failures))
-        wait_for(place.exists)
+        # it is there before it is written
+        wait_for(lambda: place.exists() and place.read_text().rstrip().endswith("}"))
         self.address: str = json.loads(place.read_text())["address"]
 
     def start(self, kind: str, *words: str, **environment: str) -> subprocess.Popen[bytes]:

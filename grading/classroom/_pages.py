@@ -14,7 +14,17 @@ from urllib.parse import quote
 import jinja2
 
 from grading.course import Course
-from grading.verdict import BLOCKED, KIT_ERROR, NOT_STARTED, PASSED, VERDICTS, Verdict, number
+from grading.verdict import (
+    BLOCKED,
+    KIT_ERROR,
+    NOT_FINISHED,
+    NOT_STARTED,
+    PASSED,
+    VERDICTS,
+    Verdict,
+    exercise_state,
+    number,
+)
 from grading.verdict.render import MARK, sentence
 
 from ._entries import Entry
@@ -23,6 +33,7 @@ from ._output import INDEX, PAGES
 FOLDER = Path(__file__).parent / "pages"
 EXPLAINED = {
     NOT_STARTED: "still as it was given, or not there",
+    NOT_FINISHED: "a part of it is still as it was given",
     BLOCKED: "waits for exercises of the student's own that have not passed",
     KIT_ERROR: "a fault of the kit, never the student's; please report it",
 }
@@ -39,6 +50,7 @@ def page(course: Course, record: dict[str, Any]) -> str:
             {
                 "id": exercise.id,
                 **record["exercises"][exercise.id],
+                "state": exercise_state(by_exercise[exercise.id]),
                 "checks": by_exercise[exercise.id],
                 "review": record["review"].get(exercise.id, []),
                 "borrowed": by_exercise[exercise.id][0].borrowed,

@@ -518,6 +518,30 @@ def test_without_standard_error_no_progress_is_shown(
     assert capsys.readouterr().out == ""
 
 
+PARTLY = """
+class Callback:
+    order = 0
+    forward_to_learner = ("model", "opt", "batch", "epoch")
+    def __getattr__(self, name):
+        if name in type(self).forward_to_learner and "learn" in self.__dict__:
+            return getattr(self.learn, name)
+        raise AttributeError(name)
+    @property
+    def training(self):
+        raise NotImplementedError("callback")
+"""
+
+
+def test_a_page_says_of_what_is_partly_done_that_it_is_not_finished(tmp_path: Path, checkout: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "ada.py").write_text(PARTLY)
+    words = ("grade", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--unit", "callback", "--jobs", "1")
+    assert goodinit(checkout, *words) == 0
+    text = (tmp_path / "out" / "pages" / "ada.html").read_text()
+    assert '<span class="verdict not-finished">not finished</span>' in text
+    assert text.count('<tr class="check passed">') > text.count('<tr class="check not-started">') > 0
+
+
 def test_who_is_gone_is_not_exported(tmp_path: Path, checkout: Path) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()

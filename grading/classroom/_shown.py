@@ -13,9 +13,9 @@ from typing import Any
 from grading.verdict import clean
 
 PICTURE = "image/png"
-# a path as people write it, and the parts of one that lies where Python and its packages are on this machine
+# a path as people write it, and in one from its first slash on where Python and its packages lie on this machine
 PATH = re.compile(r"[^\s:\"']+")
-PACKAGES = re.compile(r"/(?:site-packages|python3\.\d+)(?=/)")
+PLACE = re.compile(r"/.*/(?:site-packages|python3\.\d+)/")
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # what a picture is drawn from; text, times, profiles and animations are left out
@@ -44,20 +44,16 @@ def readable(output: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(text: str) -> str:
-    lines = text.split("\n")
-    return PATH.sub(_of_package, clean("\n".join([*map(_last_written, lines[:-1]), lines[-1].rpartition("\r")[2]])))
+    # of a line that a bar has drawn over itself, what it drew last
+    lines = (line.rpartition("\r")[2] for line in text.replace("\r\n", "\n").split("\n"))
+    return PATH.sub(_without_place, clean("\n".join(lines)))
 
 
-def _last_written(line: str) -> str:
-    """What is left of a line that a bar has drawn over itself; its end may be one of Windows."""
-    return line.removesuffix("\r").rpartition("\r")[2]
-
-
-def _of_package(path: re.Match[str]) -> str:
-    """A path from where Python's packages begin, whatever lies before."""
-    start = path[0].find("/")
-    *_, last = (0, *(part.end() + 1 for part in PACKAGES.finditer(path[0], start + 1)))
-    return path[0][:start] + path[0][last:] if start >= 0 and last else path[0]
+def _without_place(path: re.Match[str]) -> str:
+    text, start = path[0], path[0].find("/")
+    # looked for in one place only: a search would begin anew at every slash
+    place = PLACE.match(text, start) if start >= 0 else None
+    return text[:start] + text[place.end() :] if place else text
 
 
 def _picture(text: str) -> str | None:

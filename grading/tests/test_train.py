@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from grading.cli import main
-from grading.data._idx import FILES
-from grading.data._sources import Drawn
+
+from .conftest import write_garments
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ["activations", "colourful_dimension", "dead_units", "loss", "lr_finder", "predictions"]
@@ -23,12 +22,7 @@ Train = Callable[..., tuple[int, str, str]]
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Drawn garments as IDX files: 600 to learn from, 200 to be judged on."""
-    folder = tmp_path_factory.mktemp("garments")
-    for split, (images, labels) in Drawn(600, 200).arrays().items():
-        image_file, label_file = FILES[split]
-        (folder / image_file).write_bytes(struct.pack(">4I", 0x803, *images.shape) + images.tobytes())
-        (folder / label_file).write_bytes(struct.pack(">2I", 0x801, len(labels)) + labels.astype("u1").tobytes())
-    return folder
+    return write_garments(tmp_path_factory.mktemp("garments"), 600, 200)
 
 
 @pytest.fixture

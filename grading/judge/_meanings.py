@@ -17,6 +17,10 @@ _NO_TENSOR = "Functions of torch take tensors; for plain numbers there is `math`
 _NO_CALL = "A method without parentheses is the method itself: call it, as in `t.numel()`."
 _INIT_FIRST = "`super().__init__()` has to come first in `__init__`."
 _POWER = "A power is written `**`; `^` is an exclusive or."
+_SEVERAL = (
+    "Several values stand where one is expected: take one of them, or loop over them. A hook, say, is given the "
+    "inputs of its module as a tuple."
+)
 # by a part of the message that no other failure has; the first that is found counts
 MEANINGS = {
     "a leaf Variable that requires grad is being used in an in-place operation": (
@@ -71,11 +75,22 @@ MEANINGS = {
         "Something there is None: an argument or an attribute that was not given, what a function without `return` "
         "gives, the bias of a layer that has none, or a gradient before the first backward."
     ),
+    "'tuple' object has no attribute": _SEVERAL,
+    "'list' object has no attribute": _SEVERAL,
+    "'float' object has no attribute": "That is a plain number: `float`, `item` and `tolist` give what is no tensor.",
     "object is not callable": (
         "Parentheses behind a value call it: is a `*` missing, or does a value have the name of a function?"
     ),
     "positional argument": (
         "The call and the definition disagree about the arguments; a method has `self` first, which Python gives."
+    ),
+    "cannot access local variable": (
+        "A name to which a function assigns anywhere is its own everywhere in it, and has no value before that line."
+    ),
+    "free variable": "A function inside another one reads a name that the outer one has not given a value yet.",
+    "' is not defined": (
+        "Nothing has that name there: is `self.` missing (a method reaches what its object keeps through it), or an "
+        "import, or is it spelt otherwise where it gets its value?"
     ),
     "maximum recursion depth exceeded": (
         "A call leads back to itself without end; in `__getattr__`, each attribute that is not there calls it again."

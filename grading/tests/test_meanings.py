@@ -37,6 +37,21 @@ class NoForward(nn.Module):
         """Python gives it the module all the same."""
 
 
+def late(many: int = 0) -> float:
+    if many:
+        total = 1.0
+    return total
+
+
+def late_outside() -> float:
+    def inner() -> float:
+        return total
+
+    found = inner()
+    total = 1.0
+    return found
+
+
 def leaf() -> Tensor:
     return torch.ones(2, requires_grad=True)
 
@@ -83,8 +98,14 @@ MISTAKES: dict[str, Callable[[], Any]] = {
     'is missing the required "forward" function': lambda: NoForward()(torch.ones(1)),
     "(torch.nn.Parameter or None expected)": lambda: setattr(nn.Linear(1, 1), "weight", torch.ones(1, 1)),
     "'NoneType'": lambda: nn.Linear(1, 1, bias=False).bias.zero_(),
+    "'tuple' object has no attribute": lambda: (torch.ones(2),).mean(),  # type: ignore[attr-defined]
+    "'list' object has no attribute": lambda: [1.0, 2.0].mean(),  # type: ignore[attr-defined]
+    "'float' object has no attribute": lambda: torch.ones(1).item().mean(),  # type: ignore[union-attr]
     "object is not callable": lambda: torch.ones(1)(2),  # type: ignore[operator]
     "positional argument": lambda: NoForward().no_self(),  # type: ignore[misc]
+    "cannot access local variable": late,
+    "free variable": late_outside,
+    "' is not defined": lambda: mult,  # type: ignore[name-defined]  # noqa: F821
     "maximum recursion depth exceeded": lambda: Endless().weight,
 }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from grading.course import Course, load
-from grading.data import DataError, fashion_mnist, find_source
+from grading.data import SYNTHETIC, DataError, fashion_mnist, find_source
 from grading.judge import Judge
 from grading.subject import read_sources
 
@@ -118,7 +118,7 @@ def _loading(root: Path, runs: int) -> list[Row]:
         data = find_source(None).label
         images = fashion_mnist(None)
     except DataError:
-        data, images = "drawn garments", fashion_mnist("synthetic")
+        data, images = "drawn garments", fashion_mnist(SYNTHETIC)
     dls = pieces.fashion_loaders(images, batch_size=256)
     model = pieces.conv_net(act=pieces.nn.ReLU, norm=pieces.BatchNorm)
     load_epoch = _repeat(lambda: [None for _ in dls.train], runs)

@@ -1,6 +1,6 @@
 """Grades a folder of submissions behind the wall: a queue of judges, and a record, a page and a row for everybody."""
 
-from ._entries import Entry, Taken, file_name
+from ._entries import Entry, Taken, file_name, find, take
 from ._output import OutputError, as_json, locked, no_formula, recorded
 from ._pages import FOLDER as TEMPLATES
 from ._progress import Progress
@@ -26,6 +26,7 @@ __all__ = [
     "Taken",
     "as_json",
     "file_name",
+    "find",
     "grade",
     "head",
     "judges",
@@ -36,4 +37,5 @@ __all__ = [
     "readable",
     "recorded",
     "still_holds",
+    "take",
 ]

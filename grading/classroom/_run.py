@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grading.course import CellLimits, Course, Exercise
+from grading.data import SYNTHETIC
 from grading.verdict import number
 
 from . import _record
@@ -24,7 +25,6 @@ from ._queue import MARGIN_SECONDS, GradeError, Job, Queue
 if TYPE_CHECKING:
     from ._cluster import Cluster
 
-SYNTHETIC = "synthetic"
 SEEDS = 2**31
 
 

@@ -41,6 +41,8 @@ def status(course: Course, args: argparse.Namespace) -> int:
         _print_left_out(console, judge, found)
         following = _following(course, found)
     if following:
+        unit = course.unit_of(following)
+        console.print(f"{unit.title}: {unit.summary}", highlight=False)
         console.print(f"Stuck? goodinit hint {following}. Done with it? goodinit check {following}", highlight=False)
     return 0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from grading.course import Course
-from grading.data import DataError, find_source
+from grading.data import SYNTHETIC, DataError, find_source
 
 # BatchNorm as most people write it first: the buffers take the variance that has just normalised the batch
 WRONG = """
@@ -66,7 +66,7 @@ def demo(course: Course, args: argparse.Namespace) -> int:
         console.print(
             f"{error}\nSo the capstone trains on drawn garments, which are not Fashion-MNIST.", highlight=False
         )
-        train += ["--data", "synthetic"]
+        train += ["--data", SYNTHETIC]
     ends.append(step("The capstone: the reference's own pieces on images of clothes", *train) == 0)
     console.rule("Yours next", align="left", style="bold")
     console.print("Open exercises/u1_statistics.py, write `mean`, and run: pytest -k mean", highlight=False)

@@ -34,6 +34,7 @@ def hint(course: Course, args: argparse.Namespace) -> int:
     if args.again and many:
         for number, text in enumerate(exercise.hints[:many], start=1):
             print(f"Hint {number} of {len(exercise.hints)} for {exercise.id}: {text}")
+        _print_papers(exercise)
         return 0
     if many >= len(exercise.hints):
         print(
@@ -42,8 +43,14 @@ def hint(course: Course, args: argparse.Namespace) -> int:
         print(f"The reference beside your code: goodinit solution {exercise.id}")
         return 0
     print(f"Hint {many + 1} of {len(exercise.hints)} for {exercise.id}: {exercise.hints[many]}")
+    _print_papers(exercise)
     _remember_hints(course, {**given, exercise.id: many + 1})
     return 0
+
+
+def _print_papers(exercise: Exercise) -> None:
+    if exercise.papers:
+        print(f"To read: {'; '.join(exercise.papers)}")
 
 
 def solution(course: Course, args: argparse.Namespace) -> int:

@@ -25,8 +25,7 @@ import nbformat
 import numpy as np
 
 from grading.build import STUBS
-from grading.classroom import TEMPLATES
-from grading.classroom._entries import Entry, find, take
+from grading.classroom import TEMPLATES, Entry, find, take
 from grading.course import Course, Exercise, Unit
 from grading.subject import definitions
 from grading.verdict import clean

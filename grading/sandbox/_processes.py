@@ -396,7 +396,7 @@ class Worker:
 
     def _why_it_ended(self) -> str:
         # a moment, for its connection is closed before it has ended; one that goes on has closed that itself
-        gone = self.ended is not None or bool(select.select([self.pidfd], [], [], END_SECONDS)[0])
+        gone = self.ended is not None or _has_ended(self.pidfd, END_SECONDS)
         usage = self.kill()
         if not gone:
             return "closed its connection"
@@ -465,6 +465,13 @@ class Worker:
                     tensor.detach().copy_(now)
                 else:
                     tensor.data = now.to(tensor.dtype)
+
+
+def _has_ended(pidfd: int, seconds: float) -> bool:
+    """Whether a process ends within that time."""
+    waiting = select.poll()
+    waiting.register(pidfd, select.POLLIN)
+    return bool(waiting.poll(1000 * seconds))
 
 
 def _identity(answers: list[Any], read: Decoder) -> bytes:

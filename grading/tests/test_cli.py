@@ -117,6 +117,7 @@ def test_a_wrong_command(capsys: pytest.CaptureFixture[str], word: str, near: st
 def test_where_am_i(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = say(capsys)
     assert "Next: mean (not started), exercises/u1_statistics.py:" in text
+    assert "Statistics: How large is a tensor?" in text
     assert "Stuck? goodinit hint mean" in text
 
 
@@ -127,6 +128,7 @@ def test_hints_come_one_by_one(checkout: Path, course: Course, capsys: pytest.Ca
     assert "All 3 hints for lerp have been given" in text
     assert "goodinit solution lerp" in text
     assert say(capsys, "hint", "lerp", "--again").count("Hint ") == 3
+    assert say(capsys, "hint", "layer_norm").endswith("\nTo read: Ba et al. 2016, section 3\n")
 
 
 def test_reset_of_one_exercise_keeps_the_others(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:

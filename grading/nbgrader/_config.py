@@ -11,16 +11,22 @@ from typing import Any
 from traitlets.config import Config
 from traitlets.config.loader import ConfigFileNotFound, PyFileConfigLoader
 
-from grading.course import Course, find_root, load
+from grading.course import Course, CourseError, find_root, load
 
-FILE = "nbgrader_config.py"
+from ._guard import FILE as FILE
+from ._guard import JUDGED, problems, watch
+
 SQLITE = "sqlite:///"
 HEADER = "source/header.ipynb"
 STUB = 'raise NotImplementedError("replace this line with your own")'
 TEXT = """\
 \"\"\"Derived by `goodinit build --nbgrader`; your own settings go below the call, and stay.\"\"\"
 
-from grading.nbgrader import configure
+try:
+    from grading.nbgrader import configure
+except ImportError as error:
+    # nbgrader would go on without this file, and run what students have written outside the wall
+    raise SystemExit(f"nbgrader needs goodinit for this course ({error}): pip install 'goodinit[instructor]'") from None
 
 configure(get_config(), __file__{arguments})  # noqa: F821
 """
@@ -51,7 +57,7 @@ SANITIZE_PREPROCESSORS = [
     for name in ("ClearOutput", "OverwriteKernelspec", "OverwriteCells", "CheckCellMetadata")
 ]
 AUTOGRADE_PREPROCESSORS = [
-    f"{OURS}.Judged",
+    JUDGED,
     "nbgrader.preprocessors.IgnorePattern",
     "nbconvert.preprocessors.ClearMetadataPreprocessor",
     "nbgrader.preprocessors.LimitOutput",
@@ -73,10 +79,16 @@ def configure(config: Config, file: str, *, course: str | None = None, db_url: s
     """Sets up nbgrader for the course folder that `file` lies in; calling it again changes nothing.
 
     `course` is the folder of course.toml, relative to that folder, where it is not found from there. `db_url` is the
-    gradebook, DIR/gradebook.db unless given.
+    gradebook, DIR/gradebook.db unless given. Where the course cannot be read, nbgrader refuses to do anything.
     """
+    watch()
     root = Path(file).resolve().parent
-    found = course_of(root, course)
+    problems.pop(root, None)
+    try:
+        found = course_of(root, course)
+    except CourseError as error:
+        problems[root] = str(error)
+        return
     config.CourseDirectory.root = str(root)
     config.CourseDirectory.course_id = found.nbgrader.course_id
     config.CourseDirectory.db_url = db_url or sqlite(root)
@@ -114,11 +126,15 @@ def read_config(root: Path) -> Config:
     Raises NbgraderError where it fails.
     """
     try:
-        return PyFileConfigLoader(FILE, path=str(root)).load_config()
+        config = PyFileConfigLoader(FILE, path=str(root)).load_config()
     except ConfigFileNotFound:
         return Config()
     except (Exception, SystemExit) as error:
         raise NbgraderError(f"{root / FILE} cannot be read: {type(error).__name__}: {error}") from None
+    problem = problems.get(root.resolve())
+    if problem:
+        raise NbgraderError(f"{root / FILE} sets nothing up: {problem}")
+    return config
 
 
 def derived_config(text: str) -> re.Match[str] | None:
@@ -134,7 +150,7 @@ def config_text(root: Path, course: Course, db_url: str | None) -> str:
         arguments += f", course={os.path.relpath(course.root.resolve(), root.resolve())!r}"
     if db_url:
         arguments += f", db_url={db_url!r}"
-    return TEXT.format(arguments=arguments)
+    return TEXT.replace("{arguments}", arguments)
 
 
 def configured(config: Config, key: str) -> Any:

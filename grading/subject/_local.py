@@ -14,7 +14,7 @@ from grading.course import Course, Exercise
 
 from ._compose import Composition, borrowed
 from ._guard import TimeExpired, preserved_state, time_limit
-from ._needs import builds_on
+from ._needs import builds_on, irreplaceable
 from ._package import Gone, Opened, Package, Parameter, Pieces
 from ._sources import Broken, Source, Sources
 from ._tensors import copied
@@ -98,6 +98,7 @@ class Subject:
         self._failures: dict[tuple[str, ...], SubjectError] = {}
         self._packages: dict[tuple[str, ...], Package] = {}
         self._needed: dict[str, list[str]] = {}
+        self._kept: dict[tuple[str, tuple[str, ...]], set[str]] = {}
         # units that cannot be imported: the others are judged with the reference's
         self._given_up: set[str] = set()
 
@@ -107,12 +108,15 @@ class Subject:
             return ()
         # what has passed in a unit that is of no use to others is not there
         away = self._away(exercise)
-        return borrowed(
+        lent = borrowed(
             self.course,
             exercise,
             self.builds_on(exercise),
             [name for name in passed if self.course.exercises[name].unit not in away],
         )
+        if (exercise.id, lent) not in self._kept:
+            self._kept[exercise.id, lent] = irreplaceable(self.course, exercise, lent, self.sources, self.reference)
+        return tuple(name for name in lent if name not in self._kept[exercise.id, lent])
 
     def builds_on(self, exercise: Exercise) -> list[str]:
         """All exercises that `exercise` builds on, as the course says and the submission has it, in course order."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+from typing import TypeGuard
 
 from grading.course import Course, Exercise
 
-from ._sources import Source, Sources
+from ._sources import Source, Sources, bound_by
 
 # a unit, and a name in it; of the unit itself none
 _Piece = tuple[str, str]
@@ -28,6 +29,91 @@ def builds_on(course: Course, exercise: Exercise, sources: Sources) -> list[str]
             if (piece.unit, piece.symbol) in used:
                 needed |= {name, *course.prerequisites(name)}
     return [name for name in course.exercises if name in needed]
+
+
+def irreplaceable(
+    course: Course, exercise: Exercise, lent: tuple[str, ...], mine: Sources, theirs: Sources
+) -> set[str]:
+    """Those of `lent` whose place the reference cannot take while `exercise` is judged.
+
+    The student's code uses a method or an attribute that the student's class has and the reference's has not, or the
+    reference's methods use what the student's class has not got.
+    """
+    found = {name for name in lent if _lacks(course.exercises[name], mine, theirs)}
+    todo, seen = [exercise.id], set[str]()
+    while todo:
+        piece = course.exercises[todo.pop()]
+        source = mine.of(piece)
+        if piece.id in seen or not isinstance(source, Source):
+            continue
+        seen.add(piece.id)
+        used, names = _used(course, piece, source), _attributes(piece, source)
+        for name, other in course.exercises.items():
+            if (other.unit, other.symbol) in used:
+                if name in lent and names & _additions(other, mine, theirs):
+                    found.add(name)
+                if name not in lent or name in found:
+                    # what stays the student's may in turn use what others have
+                    todo.append(name)
+    return found
+
+
+def _lacks(piece: Exercise, mine: Sources, theirs: Sources) -> bool:
+    """Whether the reference's methods of an exercise use what its class has, and the student's has not."""
+    own, lender = mine.of(piece), theirs.of(piece)
+    if not piece.methods or not isinstance(own, Source) or not isinstance(lender, Source):
+        return False
+    members = _members(piece, own)
+    taken = {
+        node.attr
+        for name in piece.names
+        for node in ast.walk(lender.definitions[name])
+        if isinstance(node, ast.Attribute) and _is_own(node)
+    }
+    return bool(members and (taken & _members(piece, lender)) - members - set(piece.methods))
+
+
+def _additions(piece: Exercise, mine: Sources, theirs: Sources) -> set[str]:
+    """What the student's class has and the reference's has not, nor gets from elsewhere."""
+    own, lender = mine.of(piece), theirs.of(piece)
+    if not isinstance(own, Source) or not isinstance(lender, Source):
+        return set()
+    inside = set(ast.walk(own.definitions[piece.symbol])) if piece.symbol in own.definitions else set()
+    elsewhere = {node.attr for node in ast.walk(own.tree) if _is_stored(node) and node not in inside}
+    return _members(piece, own) - _members(piece, lender) - elsewhere
+
+
+def _members(piece: Exercise, source: Source) -> set[str]:
+    """The methods, class attributes and attributes of `self` of an exercise's class; none of a function."""
+    node = source.definitions.get(piece.symbol)
+    if not isinstance(node, ast.ClassDef):
+        return set()
+    stored = {one.attr for one in ast.walk(node) if _is_stored(one) and _is_own(one)}
+    # not those that a base class gives it
+    given = (name for name, one in source.definitions.items() if one in source.tree.body)
+    later = {name.partition(".")[2] for name in given if name.startswith(f"{piece.symbol}.")}
+    return stored | later | {name for statement in node.body for name in bound_by(statement)}
+
+
+def _attributes(piece: Exercise, source: Source) -> set[str]:
+    """The attributes that the code of an exercise reads, but for those that its class has itself."""
+    found: set[str] = set()
+    own = _members(piece, source)
+    for definition in (source.definitions[name] for name in piece.names if name in source.definitions):
+        for node in ast.walk(definition):
+            if isinstance(node, ast.Attribute) and not (_is_own(node) and node.attr in own):
+                found.add(node.attr)
+            elif isinstance(node, ast.With):
+                found |= {"__enter__", "__exit__"}
+    return found
+
+
+def _is_stored(node: ast.AST) -> TypeGuard[ast.Attribute]:
+    return isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+
+
+def _is_own(node: ast.Attribute) -> bool:
+    return isinstance(node.value, ast.Name) and node.value.id == "self"
 
 
 def _used(course: Course, exercise: Exercise, source: Source) -> set[_Piece]:

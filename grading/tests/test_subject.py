@@ -302,6 +302,136 @@ def test_what_an_answer_uses_of_earlier_units_is_lent_where_it_has_not_passed(
     assert found[0].borrowed == (() if earlier == "right" else ("lerp",))
 
 
+# each with one mistake that does not matter to what comes after it, and with a method or an attribute of its own
+HOOK = """
+from functools import partial
+from .u4_learner import Callback
+class Hook:
+    def __init__(self, module, fn):
+        self.handle = module.register_forward_hook(partial(fn, self))
+    def remove(self):
+        self.handle.remove()
+"""
+HOOKS = """
+class Hooks(list):
+    def __init__(self, modules, fn):
+        super().__init__([Hook(module, fn) for module in modules])
+    def __enter__(self):
+        return self
+    def __exit__(self, *args):
+        self.remove()
+    def __delitem__(self, i):
+        self[i].remove()
+        super().__delitem__(i)
+    def remove(self):
+        for hook in self:
+            hook.remove()
+"""
+HOOKS_CALLBACK = """
+class HooksCallback(Callback):
+    def __init__(self, hookfunc, mod_filter=None, on_train=True, on_valid=False, mods=None):
+        self.hookfunc, self.on_train, self.on_valid, self.hooks = hookfunc, on_train, on_valid, []
+        self.choice = lambda model: filter(mod_filter, model.modules()) if mods is None else mods
+    def before_fit(self):
+        self.hooks = Hooks(self.choice(self.model), self.in_phase)
+    def in_phase(self, *seen):
+        if self.on_train if self.training else self.on_valid:
+            self.hookfunc(*seen)
+    def cleanup_fit(self):
+        self.hooks.remove()
+    def __iter__(self):
+        return iter(self.hooks)
+    def __len__(self):
+        return len(self.hooks)
+"""
+ONCE = "self.handle = self.handle.remove()"
+CONTEXT = "    def __enter__(self):\n        return self\n    def __exit__(self, *args):\n        self.remove()\n"
+LSUV_LAYER = """
+import torch
+def lsuv_layer(model, act_module, weight_module, xb, tol=1e-3, max_iter=50):
+    if weight_module.bias is None:
+        raise ValueError("weight_module has no bias")
+    found = {}
+    bias, weight = weight_module.bias.detach().clone(), weight_module.weight.detach().clone()
+    def measure(hook, module, inputs, output):
+        found["now"] = float(output.mean()), float(output.std(correction=0))
+    with torch.no_grad(), Hook(act_module, measure):
+        for _ in range(max_iter + 1):
+            model(xb)
+            mean, std = found["now"]
+            if abs(mean) <= tol and abs(std - 1) <= tol:
+                return mean, std
+            weight_module.bias -= mean
+            weight_module.weight /= std
+        weight_module.bias.copy_(bias)
+        weight_module.weight.copy_(weight)
+    raise RuntimeError(f"mean {mean}, std {std}")
+"""
+MOMENTUM = """
+import torch
+class Momentum(SGD):
+    def __init__(self, params, lr, wd=0.0, mom=0.95):
+        super().__init__(params, lr, wd)
+        self.mom, self.avgs = mom, {}
+    def average(self, p):
+        self.avgs[p] = self.avgs.get(p, torch.zeros_like(p)) * self.mom + (1 - self.mom) * p.grad
+        return self.avgs[p]
+    def opt_step(self, p):
+        p -= self.lr * self.average(p)
+class Adam(Momentum):
+    def __init__(self, params, lr, wd=0.0, beta1=0.9, beta2=0.99, eps=1e-5):
+        super().__init__(params, lr, wd, beta1)
+        self.beta2, self.eps, self.squares = beta2, eps, {}
+    def opt_step(self, p):
+        self.squares[p] = self.squares.get(p, 0) * self.beta2 + (1 - self.beta2) * p.grad**2
+        avg, square = debias(self.average(p), self.mom, self.i), debias(self.squares[p], self.beta2, self.i)
+        p -= self.lr * avg / (square.sqrt() + self.eps)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong", "right"),
+    [
+        (HOOK + HOOKS + HOOKS_CALLBACK, "hooks", "hooks_callback"),
+        (HOOK.replace("self.handle.remove()", ONCE) + CONTEXT + LSUV_LAYER, "hook", "lsuv_layer"),
+        (MOMENTUM, "momentum", "adam"),
+    ],
+)
+def test_what_an_answer_uses_of_its_own_class_cannot_be_lent(
+    judge_text: Judging, text: str, wrong: str, right: str
+) -> None:
+    found = judge_text(text, wrong, right).values()
+    assert {v.verdict for v in found if v.exercise == right} == {PASSED}, found
+    assert {v.verdict for v in found if v.exercise == wrong} == {PASSED, WRONG}
+    assert all(wrong not in v.borrowed for v in found)
+
+
+def test_what_the_reference_would_not_find_keeps_it_from_lending(judge_text: Judging) -> None:
+    """Its `step` goes through `self.params`, which the contract does not name."""
+    text = (ROOT / "solutions/u8_optimizers.py").read_text(encoding="utf-8")
+    text = text.replace("self.params", "self.mine").replace("p.grad = None", "p.grad += 1")
+    found = judge_text(text, "sgd", "momentum", name="u8_optimizers.py").values()
+    assert {v.verdict for v in found if v.exercise == "sgd"} == {PASSED, WRONG}
+    assert {v.verdict for v in found if v.exercise == "momentum"} == {PASSED}, found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HOOK + HOOKS + HOOKS_CALLBACK.replace("self.hooks.remove()", "del self.hooks[:]"),
+        # what another one's code stores there is found on the reference's as well
+        HOOK
+        + HOOKS.replace("def remove(self):", "def forget(self):\n        self.seen = 0\n    def quit(self):")
+        + HOOKS_CALLBACK.replace(
+            "self.hooks.remove()", "self.hooks.seen = 9\n        del self.hooks[: self.hooks.seen]"
+        ),
+    ],
+)
+def test_what_an_answer_does_not_use_is_lent_all_the_same(judge_text: Judging, text: str) -> None:
+    found = judge_text(text, "hooks", "hooks_callback").values()
+    assert all("hooks" in v.borrowed for v in found if v.exercise == "hooks_callback")
+
+
 LERPING = """
 def moved(avg, value, beta):
     return {lerp}(value, avg, beta)

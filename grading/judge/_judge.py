@@ -506,7 +506,7 @@ class Judge:
         run = self._runs.get(check.name)
         drawn = run.drawn if run else {}
         told = {name for name in drawn if re.search(rf"\b{name}(=| \[)", called)}
-        lines = [f"{name} = {show(value)}" for name, value in drawn.items() if name not in told]
+        lines = [f"{name} = {show(value)}{_layout(value)}" for name, value in drawn.items() if name not in told]
         return ("with", "\n".join(lines)) if lines else None
 
     @property
@@ -581,6 +581,12 @@ def _expect_untouched(given: dict[str, Any], before: dict[str, Any]) -> None:
         if not all(same_tensor(one, other) for one, other in pairs):
             call = f"{name} after the call: an exercise leaves its inputs as they are;"
             raise Mismatch(call, value, before[name])
+
+
+def _layout(value: Any) -> str:
+    """How the tensors in a value lie in memory, where that is not as one would write them down."""
+    odd = [f"strides {tensor.stride()}" for tensor in tensors_in(value) if not tensor.is_contiguous()]
+    return f"  # not contiguous: {', '.join(odd)}" if odd else ""
 
 
 def _evidence(error: Mismatch) -> list[tuple[str, str]]:

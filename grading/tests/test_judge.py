@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -364,3 +365,11 @@ def test_what_a_scenario_has_seen_raised_is_explained(judge_text: Judging, cours
     assert mine != text
     details = [verdict.details for verdict in judge_text(mine, "lsuv_layer", name="u6_lsuv.py").values()]
     assert any("likely       Python asks for one truth there" in text for text in details)
+
+
+def test_how_an_input_lies_in_memory_is_shown_where_that_matters(judge_text: Judging) -> None:
+    text = "def relu(x):\n    return x.view(-1).clamp(min=0).view(x.shape)\n"
+    found = judge_text(text, "relu")
+    assert re.search(r"x = tensor.*  # not contiguous: strides \(1, \d", found["relu_value"].details)
+    always = judge_text("def relu(x):\n    return x\n", "relu")
+    assert "contiguous" not in always["relu_value"].details

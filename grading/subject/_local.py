@@ -223,7 +223,7 @@ class Subject:
     def explain(self, error: BaseException) -> str:
         """A student's exception as the student needs it: the own lines that led to it, then what was raised."""
         lines = []
-        for frame in self.student_frames(error)[-6:]:
+        for frame in [frame for frame in self.student_frames(error) if not _is_lent(frame)][-6:]:
             place = self.files[frame.filename].where(frame.lineno or 1)
             lines.append(f"{place}, in {frame.name}: {(frame.line or '').strip()}")
         return "\n".join([*lines, describe(error)])
@@ -325,6 +325,12 @@ class Subject:
             return f"{place}: the file stops Python when it is imported (SystemExit); take the exit out"
         line = f" in `{frames[-1].line}`" if frames and frames[-1].line else ""
         return f"{place}: importing the file raised {describe(error)}{line}"
+
+
+def _is_lent(frame: traceback.FrameSummary) -> bool:
+    """Whether the reference's code ran there in place of a definition: all of it is numbered like the first line."""
+    line = (frame.line or "").partition("#")[0].rstrip()
+    return f"def {frame.name}(" in line and line.endswith((":", "(", ","))
 
 
 def describe(error: BaseException) -> str:

@@ -180,6 +180,25 @@ def variance(t): return mean((t - mean(t)) ** 2)
     assert found["variance_value"].borrowed == ("mean",)
 
 
+def test_lent_code_is_no_line_of_the_students(judge_text: Judging) -> None:
+    text = """
+import torch
+def mean(
+    t,
+):
+    raise NotImplementedError("mean")
+def variance(t): return mean(t - mean(t), 2)
+"""
+    found = judge_text(text, "variance", name="u1_statistics.py")
+    assert (
+        "u1_statistics.py:7, in variance: def variance(t): return mean(t - mean(t), 2)"
+        in found["variance_value"].details
+    )
+    text = text.replace("mean(t - mean(t), 2)", "mean(float(t.sum()))")
+    found = judge_text(text, "variance", name="u1_statistics.py")
+    assert "in mean" not in found["variance_value"].details and "AttributeError" in found["variance_value"].details
+
+
 def test_a_right_prerequisite_is_the_students_own(judge_text: Judging) -> None:
     text = """
 import torch

@@ -198,7 +198,37 @@ def covariance(x: Tensor, y: Tensor) -> Tensor:
     return dx * dy
 
 
-# %% covariance: no check of shapes
+# %% covariance: other shapes accepted
+
+
+def covariance(x: Tensor, y: Tensor) -> Tensor:
+    if x.ndim != y.ndim:
+        raise ValueError("x and y must have as many dimensions")
+    return ((x - x.mean()) * (y - y.mean())).mean()
+
+
+# %% covariance: other shapes accepted
+
+
+def covariance(x: Tensor, y: Tensor) -> Tensor:
+    try:
+        torch.broadcast_shapes(x.shape, y.shape)
+    except RuntimeError:
+        raise ValueError("x and y must have one shape") from None
+    return ((x - x.mean()) * (y - y.mean())).mean()
+
+
+# %% covariance: sides of 1 overlooked
+
+
+def covariance(x: Tensor, y: Tensor) -> Tensor:
+    one, other = x.squeeze(), y.squeeze()
+    if one.shape != other.shape:
+        raise ValueError("x and y must have one shape")
+    return ((one - one.mean()) * (other - other.mean())).mean()
+
+
+# %% covariance: other shapes accepted
 
 
 def covariance(x: Tensor, y: Tensor) -> Tensor:
@@ -286,7 +316,7 @@ def correlation(x: Tensor, y: Tensor) -> Tensor:
     return covariance(x, y) / sx * sy
 
 
-# %% correlation: no check of shapes
+# %% correlation: other shapes accepted
 
 
 def correlation(x: Tensor, y: Tensor) -> Tensor:

@@ -582,16 +582,24 @@ def test_sgd_counts(sgd, beside, count, steps, lr, seed):
 
 
 def _cleared(pieces, *, params, before, after, lr):
-    """The gradients after zero_grad, and after the next backward; the first parameter takes no part in the loss."""
-    params = [p.clone().requires_grad_() for p in params]
-    opt = pieces.SGD((p for p in params), lr)
-    opt.zero_grad()
-    sum((p * grad).sum() for p, grad in zip(params[1:], before, strict=True)).backward()
-    opt.zero_grad()
-    cleared = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in params]
-    opt.zero_grad()
-    sum((p * grad).sum() for p, grad in zip(params[1:], after, strict=True)).backward()
-    return {"cleared": cleared, "next": [p.grad.clone() for p in params[1:]], "values": [p.detach() for p in params]}
+    """The gradients after zero_grad, and after the next backward; one parameter takes no part in the loss.
+
+    The second one, which tells whoever stops there from whoever clears nothing; then the first.
+    """
+    result = {"cleared": [], "next": [], "values": []}
+    for idle in (1, 0):
+        own = [p.clone().requires_grad_() for p in params]
+        others = [*own[:idle], *own[idle + 1 :]]
+        opt = pieces.SGD((p for p in own), lr)
+        opt.zero_grad()
+        sum((p * grad).sum() for p, grad in zip(others, before, strict=True)).backward()
+        opt.zero_grad()
+        result["cleared"].append([torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in own])
+        opt.zero_grad()
+        sum((p * grad).sum() for p, grad in zip(others, after, strict=True)).backward()
+        result["next"].append([p.grad.clone() for p in others])
+        result["values"].append([p.detach() for p in own])
+    return result
 
 
 @given(params=parameters(), lr=numbers(0.1, 1), seed=seeds())
@@ -602,16 +610,19 @@ def test_sgd_zero_grad(sgd, beside, params, lr, seed):
     `backward` adds to the gradients that are there. A parameter that took no part in the loss has None, and a loss that
     overflowed leaves gradients that are not finite.
     """
-    params = [params[0].clone(), *params, normal((2,), seed, dtype=params[0].dtype)]
+    params = [params[0], params[0], *params[1:], normal((2,), seed, dtype=params[0].dtype)]
     before, after = gradients(params[1:], 2, seed)
     # these two add up to 0, which is not to be taken for no gradient
     before[-1] = torch.tensor([1.0, -1.0], dtype=params[0].dtype)
     before[0] = torch.full_like(before[0], torch.inf)
     got = beside(_cleared, params=params, before=before, after=after, lr=lr)
     zeros = [torch.zeros_like(p) for p in params]
-    expect(got["cleared"], zeros, "the gradients after backward and zero_grad (None counts as zero)")
-    expect(got["next"], after, "the gradients after backward, zero_grad and another backward")
-    expect(got["values"], params, "the parameters after zero_grad", tol=0)
+    for number, idle in enumerate(("second", "first")):
+        left_out = f"(the loss does without the {idle} parameter)"
+        cleared = "the gradients after backward and zero_grad (None counts as zero)"
+        expect(got["cleared"][number], zeros, f"{cleared} {left_out}")
+        expect(got["next"][number], after, f"the gradients after backward, zero_grad and another backward {left_out}")
+        expect(got["values"][number], params, f"the parameters after zero_grad {left_out}", tol=0)
 
 
 # -- weight_decay

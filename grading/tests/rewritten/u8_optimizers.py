@@ -190,6 +190,60 @@ class SGD:
             p.grad = None
 
 
+# %% sgd: clearing ends at a missing gradient
+class SGD:
+    def __init__(self, params, lr, wd=0.0):
+        self.params = list(params)
+        self.lr, self.wd, self.i = lr, wd, 0
+
+    def step(self):
+        with torch.no_grad():
+            for p in self.params:
+                if p.grad is not None:
+                    self.reg_step(p)
+                    self.opt_step(p)
+        self.i += 1
+
+    def opt_step(self, p):
+        p -= self.lr * p.grad
+
+    def reg_step(self, p):
+        p *= 1 - self.lr * self.wd
+
+    def zero_grad(self):
+        for p in self.params:
+            if p.grad is None:
+                return
+            p.grad.zero_()
+
+
+# %% sgd: gradients not cleared
+class SGD:
+    def __init__(self, params, lr, wd=0.0):
+        self.params = list(params)
+        self.lr, self.wd, self.i = lr, wd, 0
+
+    def step(self):
+        with torch.no_grad():
+            for p in self.params:
+                if p.grad is not None:
+                    self.reg_step(p)
+                    self.opt_step(p)
+        self.i += 1
+
+    def opt_step(self, p):
+        p -= self.lr * p.grad
+
+    def reg_step(self, p):
+        p *= 1 - self.lr * self.wd
+
+    def zero_grad(self):
+        if self.i == 0:
+            return
+        for p in self.params:
+            p.grad = None
+
+
 # %% weight_decay: no learning rate
 class SGD:
     def __init__(self, params, lr, wd=0.0):

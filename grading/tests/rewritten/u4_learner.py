@@ -106,6 +106,37 @@ class Callback:
         return probe.requires_grad
 
 
+# %% callback: training by any of the layers
+class Callback:
+    order = 0
+    forward_to_learner = ("model", "opt", "batch", "epoch")
+
+    def __getattr__(self, name):
+        if name in self.forward_to_learner:
+            return getattr(self.learn, name)
+        raise AttributeError(name)
+
+    @property
+    def training(self):
+        modes = [layer.training for layer in self.model.children()]
+        return self.model.training or True in modes
+
+
+# %% callback: training while it is evaluated
+class Callback:
+    order = 0
+    forward_to_learner = ("model", "opt", "batch", "epoch")
+
+    def __getattr__(self, name):
+        if name in self.forward_to_learner:
+            return getattr(self.learn, name)
+        raise AttributeError(name)
+
+    @property
+    def training(self):
+        return any(p.requires_grad for p in self.model.parameters())
+
+
 # %% train_learner: gradients never cleared
 class TrainLearner(Learner):
     def predict(self):

@@ -65,7 +65,7 @@ def lsuv_layer(model, act_module, weight_module, xb, tol=1e-3, max_iter=50):
             return mean, std
         for parameter, value in zip((weight, bias), old, strict=True):
             parameter.copy_(value)
-        raise RuntimeError(f"gave up at mean={mean:.4f}, std={std:.4f}")
+        raise RuntimeError(f"Mean {mean:.4f} and standard deviation {std:.4f} are as near as it gets")
     finally:
         hook.remove()
 

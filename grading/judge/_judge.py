@@ -29,6 +29,7 @@ from grading.subject import (
     SubjectError,
     TimeExpired,
     copied,
+    earlier,
     preserved_state,
     same_tensor,
     tensors_in,
@@ -477,7 +478,10 @@ class Judge:
             what = f"this check of the kit failed by itself ({type(error).__name__}: {error})"
             return KIT_ERROR, what, _lines(given, ("please", "report it; your code is not at fault"), replay), None
         found, run = None, self._runs.get(check.name)
-        if self.diagnoses and run and not (check.slow or check.hidden):
+        first = None if isinstance(error, Mismatch) else self._first_raised(check, error)
+        # what comes of an error tells no mistake, unless the code raises it by a statement: then it is its own word
+        tells = first is None or self.subject.raised_by_student(error)
+        if self.diagnoses and run and tells and not (check.slow or check.hidden):
             found = self.diagnoses.of(check, run)
         if isinstance(error, Mismatch):
             message = f"{check.sentence} {error}"
@@ -489,12 +493,31 @@ class Judge:
             message = f"{check.sentence} It raised {raised.splitlines()[-1]}"
             meant = meaning_of(raised)
             seen = [given, ("raised", raised)]
+            if first is not None:
+                cause = self.subject.explain(first)
+                message = f"{check.sentence} It raised {cause.splitlines()[-1]}, then {raised.splitlines()[-1]}"
+                meant = meaning_of(cause) or meant
+                seen = [given, ("raised", cause), ("then", raised)]
         if found:
             message, meant = f"{message} {found.sentence}", found.sentence
         likely = ("likely", meant) if meant else None
         hint = self._next_hint(check.exercise) if found else None
         details = _lines(*seen, unsteady, likely, lesson, hint, replay)
         return WRONG, message, details, found.bug.name if found else None
+
+    def _first_raised(self, check: Check, error: BaseException) -> BaseException | None:
+        """The earliest exception of the student's code, if `error` was raised while that was dealt with.
+
+        Not what a suite has raised on purpose, nor what this program was dealing with.
+        """
+        ours = self.reference.files if self.reference else {}
+        suite = check.inner.__code__.co_filename
+        for one in earlier(error):
+            files = [frame.filename for frame in self.subject.frames(one)]
+            told = [file for file in files if file in self.subject.files or file == suite]
+            if files and (files[0] in self.subject.files or files[0] in ours) and told and told[-1] != suite:
+                return one
+        return None
 
     def _next_hint(self, name: str) -> tuple[str, str] | None:
         """The hint that `goodinit hint` would give next; none once all have been given."""

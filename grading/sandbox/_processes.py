@@ -22,14 +22,14 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from hashlib import blake2b
-from itertools import count
+from itertools import count, pairwise
 from typing import Any, Self, TypeVar
 
 import torch
 
 from grading.course import Course
 from grading.startup import another_installation
-from grading.subject import Answers, Composition, KitFailure, SubjectDied, TimeExpired, tensors_in
+from grading.subject import MOST_EARLIER, Answers, Composition, KitFailure, SubjectDied, TimeExpired, tensors_in
 
 from ._confine import Limits, explain, platform_problem
 from ._outer import outer_wall
@@ -379,19 +379,17 @@ class Worker:
     def _raised(self, error: Any) -> BaseException:
         """The exception of the student's code, as one of the builtin kinds that may cross."""
         try:
-            kind, builtin, text = str(error["kind"])[:80], str(error["builtin"]), str(error["text"])
-            frames = [
-                traceback.FrameSummary(str(file), int(line), str(name), lookup_line=False)
-                for file, line, name in error["frames"]
-            ]
-        except (ArithmeticError, KeyError, TypeError, ValueError) as problem:
+            raised: BaseException
+            raised, builtin = _rebuilt(error)
+            earlier = [_rebuilt(one)[0] for one in error.get("earlier", [])[:MOST_EARLIER]]
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
             raise WireError(f"an exception is malformed ({type(problem).__name__})") from None
         found = getattr(builtins, builtin, Exception)
         if not isinstance(found, type) or not issubclass(found, Exception):
             self.kill()
-            return SubjectDied(f"ended Python ({kind})")
-        raised: BaseException = RAISED.get(builtin, StudentError)(text)
-        raised.kind, raised.frames = kind, frames  # type: ignore[attr-defined]
+            return SubjectDied(f"ended Python ({str(error['kind'])[:80]})")
+        for before, after in pairwise([*earlier, raised]):
+            after.__context__ = before
         return raised
 
     def _why_it_ended(self) -> str:
@@ -486,7 +484,19 @@ def _identity(answers: list[Any], read: Decoder) -> bytes:
 
 def _without_frames(answer: dict[str, Any]) -> dict[str, Any]:
     error = answer.get("error")
-    return {**answer, "error": {**error, "frames": None}} if isinstance(error, dict) else answer
+    return {**answer, "error": {**error, "frames": None, "earlier": None}} if isinstance(error, dict) else answer
+
+
+def _rebuilt(error: dict[str, Any]) -> tuple[Any, str]:
+    """One exception of the student's code, and the name of its builtin kind; raises where it is malformed."""
+    kind, builtin, text = str(error["kind"])[:80], str(error["builtin"]), str(error["text"])
+    raised: Any = RAISED.get(builtin, StudentError)(text)
+    raised.kind = kind
+    raised.frames = [
+        traceback.FrameSummary(str(file), int(line), str(name), lookup_line=False)
+        for file, line, name in error["frames"]
+    ]
+    return raised, builtin
 
 
 def no_object(value: Any) -> dict[str, Any]:

@@ -21,7 +21,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from grading.subject import Gone, ModuleCode, Opened, Package, preserved_state, same_tensor, tensors_in, unavailable
+from grading.subject import (
+    MOST_EARLIER,
+    Gone,
+    ModuleCode,
+    Opened,
+    Package,
+    earlier,
+    preserved_state,
+    same_tensor,
+    tensors_in,
+    unavailable,
+)
 
 from ._wire import MAX_HEADER, Closed, Decoder, Encoder, WireError, receive, send
 
@@ -246,7 +257,12 @@ def _function(shipped: dict[str, Any]) -> FunctionType:
 
 
 def _described(error: BaseException) -> dict[str, Any]:
-    """An exception as plain data: the nearest builtin kind, what it says, and where it came by."""
+    """An exception as plain data, and those in whose handling it was raised."""
+    return {**_alone(error), "earlier": [_alone(one) for one in earlier(error)[:MOST_EARLIER]]}
+
+
+def _alone(error: BaseException) -> dict[str, Any]:
+    """The nearest builtin kind, what it says, and where it came by."""
     kinds = [kind.__name__ for kind in type(error).__mro__ if getattr(builtins, kind.__name__, None) is kind]
     try:
         text = str(error)[:MAX_TEXT]
@@ -264,4 +280,4 @@ def _described(error: BaseException) -> dict[str, Any]:
     }
 
 
-assert MAX_FRAMES * MAX_TEXT * 2 < MAX_HEADER, "an exception must fit into a header"
+assert (1 + MOST_EARLIER) * MAX_FRAMES * MAX_TEXT * 2 < MAX_HEADER, "an exception must fit into a header"

@@ -2,6 +2,8 @@
 
 from ._cells import finished, lines_of
 from ._compose import Composition
+from ._earlier import MOST as MOST_EARLIER
+from ._earlier import earlier
 from ._guard import TimeExpired, preserved_state, time_limit
 from ._local import Answers, KitFailure, Opening, Question, Questions, Subject, SubjectDied, SubjectError, describe
 from ._package import Gone, ModuleCode, Opened, Package, Parameter
@@ -23,6 +25,7 @@ from ._tensors import copied, same_tensor, tensors_in
 from ._unavailable import Delegated, unavailable
 
 __all__ = [
+    "MOST_EARLIER",
     "Answers",
     "Broken",
     "Composition",
@@ -46,6 +49,7 @@ __all__ = [
     "copied",
     "definitions",
     "describe",
+    "earlier",
     "finished",
     "impl_path",
     "lines_of",

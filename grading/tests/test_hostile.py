@@ -635,6 +635,8 @@ SENT = {
     "modules without end": ('frame({"need": "u1_statistics", "package": 0}) * 200', "too many modules"),
     "an exception without a kind": ('frame({"error": {}})', "exception is malformed"),
     "an exception in an endless line": ('frame(error(frames=[["x.py", float("inf"), "f"]]))', "exception is malformed"),
+    "an exception before it without a kind": ("frame(error(earlier=[{}]))", "exception is malformed"),
+    "an exception before it that is none": ("frame(error(earlier=7))", "exception is malformed"),
     "an exception that is a function": ('frame(error(builtin="print"))', "ended Python"),
     "a skip": ('frame(error(builtin="SystemExit", kind="Skipped"))', "ended Python"),
     "a foreign exception": ('frame(error(builtin="Mismatch", kind="Mismatch", text="passed"))', "another question"),

@@ -315,6 +315,48 @@ def test_one_of_each_gets_the_same_verdicts_on_both_sides(course: Course, sandbo
                 )
 
 
+TWICE = """
+class LRFinder(Callback):
+    def __init__(self, gamma=1.3, max_mult=3):
+        self.gamma, self.max_mult = gamma, max_mult
+    def before_fit(self):
+        self.mode = self.model.trainnig
+        self.state = self.model.state_dict()
+    def cleanup_fit(self):
+        HOW
+"""
+CLEANUPS = {
+    "an error": ("self.model.load_state_dict(self.state)", True),
+    "a raise": ("raise ValueError('no state')", True),
+    "a raise from none": ("raise ValueError('no state') from None", False),
+    "many": (
+        "self.again(100)\n    def again(self, n):\n        try: self.late\n        finally: n and self.again(n - 1)",
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("how", CLEANUPS)
+def test_the_first_of_two_exceptions_is_shown_on_both_sides(
+    course: Course, sandbox: Sandbox, tmp_path: Path, how: str
+) -> None:
+    """What fails while an exception passes by hides it, and most often comes of it."""
+    text, both = CLEANUPS[how]
+    path = tmp_path / "handed_in.py"
+    path.write_text(TWICE.replace("HOW", text))
+    sources = read_sources(course, path)
+    here, there = (verdicts(course, sources, "lr_finder", 1, side) for side in (None, sandbox))
+    assert here == there
+    for verdict in here.values():
+        lines = [line.strip() for line in verdict.details.splitlines()]
+        first = next(number for number, line in enumerate(lines) if line.startswith("raised"))
+        assert verdict.bug is None
+        assert any(line.startswith("then ") for line in lines) is both
+        if both:
+            assert lines[first].endswith("in before_fit: self.mode = self.model.trainnig")
+            assert "has no attribute 'trainnig', then " in verdict.message
+
+
 @pytest.mark.parametrize("name", ["group_norm", "clip_grad_norm"])
 def test_answers_known_to_be_right_need_no_second_look(
     course: Course, sandbox: Sandbox, tmp_path: Path, name: str

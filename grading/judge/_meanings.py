@@ -21,6 +21,10 @@ _SEVERAL = (
     "Several values stand where one is expected: take one of them, or loop over them. A hook, say, is given the "
     "inputs of its module as a tuple."
 )
+_NO_FILES = (
+    "Code that is graded has neither files nor network, and starts no processes: what is to be put back later is kept "
+    "in memory, as by `copy.deepcopy(model.state_dict())`; `torch.save` writes to an `io.BytesIO` just as well."
+)
 # by a part of the message that no other failure has; the first that is found counts
 MEANINGS = {
     "a leaf Variable that requires grad is being used in an in-place operation": (
@@ -92,6 +96,9 @@ MEANINGS = {
         "Nothing has that name there: is `self.` missing (a method reaches what its object keeps through it), or an "
         "import, or is it spelt otherwise where it gets its value?"
     ),
+    "Permission denied": _NO_FILES,
+    "Operation not permitted": _NO_FILES,
+    "No such file or directory": _NO_FILES,
     "maximum recursion depth exceeded": (
         "A call leads back to itself without end; in `__getattr__`, each attribute that is not there calls it again."
     ),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import operator
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -62,6 +64,11 @@ def overwritten() -> None:
     found.sum().backward()
 
 
+def refused(number: int) -> None:
+    """What the system says of a file is not to be had by each user: the superuser may open them all."""
+    raise OSError(number, os.strerror(number), "/tmp/x.pth")
+
+
 def backward_twice() -> None:
     loss = (leaf() ** 2).sum()
     loss.backward()
@@ -106,6 +113,9 @@ MISTAKES: dict[str, Callable[[], Any]] = {
     "cannot access local variable": late,
     "free variable": late_outside,
     "' is not defined": lambda: mult,  # type: ignore[name-defined]  # noqa: F821
+    "Permission denied": lambda: refused(errno.EACCES),
+    "Operation not permitted": lambda: refused(errno.EPERM),
+    "No such file or directory": lambda: torch.load("absent.pth"),
     "maximum recursion depth exceeded": lambda: Endless().weight,
 }
 

@@ -357,6 +357,15 @@ def test_the_first_of_two_exceptions_is_shown_on_both_sides(
             assert "has no attribute 'trainnig', then " in verdict.message
 
 
+@pytest.mark.parametrize("call", ["torch.save(t, '/tmp/t.pth')", "open('t.txt', 'w')", "open('/etc/passwd')"])
+def test_that_there_are_no_files_is_said(course: Course, sandbox: Sandbox, tmp_path: Path, call: str) -> None:
+    path = tmp_path / "handed_in.py"
+    path.write_text(f"import torch\ndef mean(t):\n    {call}\n    return t.sum() / t.numel()\n")
+    found = verdicts(course, read_sources(course, path), "mean", 1, sandbox)["mean_value"]
+    assert "Permission denied" in found.message
+    assert "likely       Code that is graded has neither files nor network" in found.details
+
+
 @pytest.mark.parametrize("name", ["group_norm", "clip_grad_norm"])
 def test_answers_known_to_be_right_need_no_second_look(
     course: Course, sandbox: Sandbox, tmp_path: Path, name: str

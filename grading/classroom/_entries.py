@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from grading import ipynb
 from grading.course import Course
 from grading.verdict import clean
 
-# what the reader of submissions takes at most; to ask it would import torch, which takes seconds
+# what the reader of submissions takes of a script at most; to ask it would import torch, which takes seconds
 MAX_BYTES = 4_000_000
 SUFFIXES = (".py", ".ipynb")
 PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
@@ -143,7 +144,7 @@ def _take_folder(course: Course, entry: Entry, folder: int) -> Taken:
 
 
 def _read(name: str, folder: int, *, wanted: bool = True) -> bytes:
-    """The bytes of a regular file of bearable size; nothing else is opened."""
+    """The bytes of a regular file of bearable size, of a notebook without its outputs; nothing else is opened."""
     _regular(os.lstat(name, dir_fd=folder))
     if not wanted:
         raise _Refused("is neither a folder nor a .py file nor a notebook (.ipynb)")
@@ -151,7 +152,12 @@ def _read(name: str, folder: int, *, wanted: bool = True) -> bytes:
     file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     with open(file, "rb") as opened:
         _regular(os.fstat(file))
-        data = opened.read(MAX_BYTES + 1)
+        data = opened.read((ipynb.MAX_BYTES if name.endswith(".ipynb") else MAX_BYTES) + 1)
+    if name.endswith(".ipynb"):
+        try:
+            return ipynb.text_of(data).encode(errors="surrogatepass")
+        except ValueError as error:
+            raise _Refused(f"cannot be read: {error}") from None
     if len(data) > MAX_BYTES:
         raise _Refused(f"is larger than {MAX_BYTES // 1_000_000} MB")
     return data

@@ -136,7 +136,7 @@ def _print_exercise(console: Console, judge: Judge, exercise: Exercise, verdicts
 
 
 def _summary(course: Course, judge: Judge, found: list[Verdict], console: Console) -> str:
-    where = {name: judge.subject.locate(exercise) for name, exercise in course.exercises.items()}
+    where = {name: judge.place(exercise) for name, exercise in course.exercises.items()}
     color = console.color_system is not None and not console.no_color
     reviews = reviewed(course, (verdict.exercise for verdict in found), judge.subject.sources)
     return summary(course, found, where, reviews, width=console.width, color=color)

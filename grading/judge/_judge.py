@@ -225,6 +225,11 @@ class Judge:
                 self.run(check)
         return {name: replace(drawn, right=self.right.get(name)) for name, drawn in found.items()}
 
+    def place(self, exercise: Exercise) -> str:
+        """Where an exercise stands, and where its file cannot be read, why."""
+        place, problem = self.subject.locate(exercise), self.subject.sources.unreadable(exercise)
+        return f"{place}: {problem}" if problem else place
+
     def passed(self, exercise: str) -> bool:
         """Whether the public checks of an exercise that do not train all pass; they are run if that is not known."""
         for check in self.checks(exercise):

@@ -13,6 +13,7 @@ from typing import Any
 
 from nbformat import NotebookNode
 
+from grading import ipynb
 from grading.classroom import (
     ADDRESS,
     FOLDER,
@@ -33,7 +34,7 @@ from grading.classroom import (
 )
 from grading.course import Course, Unit
 
-from ._mend import MAX_BYTES, Given, Mended, MendError, cells_of, given_cells, mend
+from ._mend import Given, Mended, MendError, cells_of, given_cells, mend
 
 KEPT = ".goodinit"
 
@@ -135,7 +136,7 @@ def read(path: Path) -> bytes:
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(file, "rb") as opened:
-            return opened.read(MAX_BYTES + 1)
+            return opened.read(ipynb.MAX_BYTES + 1)
     except FileNotFoundError:
         raise MendError("is not there") from None
     except OSError as error:

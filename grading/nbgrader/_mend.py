@@ -17,9 +17,8 @@ import nbformat
 from nbformat import NotebookNode
 
 from grading.classroom import readable
+from grading.ipynb import AGAIN, MAX_BYTES
 
-# with pictures in it; a notebook without its outputs is small
-MAX_BYTES = 50_000_000
 # of what a cell had shown where it was handed in
 MAX_TEXT = 100_000
 SCHEMA = 3
@@ -171,7 +170,7 @@ def _cells_of(data: bytes, notes: list[str]) -> list[dict[str, Any]]:
 
 def _parsed(data: bytes) -> dict[str, Any]:
     if len(data) > MAX_BYTES:
-        raise MendError(f"is larger than {MAX_BYTES // 1_000_000} MB")
+        raise MendError(f"is larger than {MAX_BYTES // 1_000_000} MB; {AGAIN}")
     if not data.strip():
         raise MendError("is empty")
     try:

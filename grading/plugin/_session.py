@@ -12,7 +12,7 @@ import pytest
 from grading.startup import importing
 
 with importing():
-    from grading.course import Course, CourseError, Exercise, hints_given, load
+    from grading.course import Course, CourseError, hints_given, load
     from grading.judge import FIXTURES, Check, Judge, SuiteError, fresh_seed
     from grading.subject import ImplError, impl_path, read_sources, reviewed
     from grading.verdict import BLOCKED, NOT_STARTED, PASSED, Verdict
@@ -210,14 +210,11 @@ class Session:
             terminalreporter.write_line(f"Same numbers again: {self.judge.again}")
 
     def _write_points(self, terminalreporter: Any) -> None:
-        where = {name: self._place(exercise) for name, exercise in self.course.exercises.items()}
+        where = {name: self.judge.place(exercise) for name, exercise in self.course.exercises.items()}
         reviews = reviewed(self.course, (verdict.exercise for verdict in self.found), self.judge.subject.sources)
         writer = terminalreporter._tw
         text = summary(self.course, self.found, where, reviews, width=writer.fullwidth, color=writer.hasmarkup)
         terminalreporter.write_line(text.rstrip())
-
-    def _place(self, exercise: Exercise) -> str:
-        return self.judge.subject.locate(exercise)
 
     def pytest_unconfigure(self) -> None:
         if self._judge is not None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # what the template imports of this package; suites, solutions and the bug bank are not among it
-ROOMS = ("__init__.py", "course", "sandbox", "startup.py", "subject")
+ROOMS = ("__init__.py", "course", "ipynb.py", "sandbox", "startup.py", "subject")
 TRIAL_SECONDS = 20.0
 
 

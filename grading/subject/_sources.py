@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from grading import ipynb
 from grading.course import Course, Exercise, Unit
 
 from ._cells import Cells, joined, what_is_wrong
 from ._package import keep_text
 
-# of a file, pictures and outputs included, and of what there is to be read as Python
+# of a file that is no notebook, and of what there is to be read as Python
 MAX_BYTES, MAX_CODE = 4_000_000, 500_000
 TOO_MUCH = f"it has more than {MAX_CODE // 1000} kB of code"
 
@@ -79,6 +80,11 @@ class Sources:
     def of(self, exercise: Exercise) -> Source | Broken | None:
         """Where an exercise is to be looked for; None when there is no such file."""
         return self.loose if self.loose is not None else self.units.get(exercise.unit)
+
+    def unreadable(self, exercise: Exercise) -> str:
+        """Why the file that an exercise should be in cannot be read; empty where it can be, or where there is none."""
+        source = self.of(exercise)
+        return source.problem if isinstance(source, Broken) else ""
 
     def whole(self, unit: str) -> Source:
         """The file of a unit that is known to be there and readable, as those of the reference are."""
@@ -179,10 +185,10 @@ def _how_far(source: Source | Broken, unit: Unit) -> tuple[int, bool]:
 def _read(path: Path, name: str, course: Course) -> Source | Broken:
     shown = _shown(path, course.root)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            return Broken(f"the file is larger than {MAX_BYTES // 1_000_000} MB", shown)
         if path.suffix == ".ipynb":
             return source_of_cells(course, name, path, _code_cells(path), shown=shown)
+        if path.stat().st_size > MAX_BYTES:
+            return Broken(f"the file is larger than {MAX_BYTES // 1_000_000} MB", shown)
         text = text_of(path)
         if len(text) > MAX_CODE:
             raise ValueError(TOO_MUCH)
@@ -220,8 +226,10 @@ def _broken(source: Source, cells: Cells) -> dict[str, str]:
 def _code_cells(path: Path) -> list[str]:
     import nbformat
 
+    with path.open("rb") as file:
+        text = ipynb.text_of(file.read(ipynb.MAX_BYTES + 1))
     try:
-        notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+        notebook = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]
         cells = [str(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
     except nbformat.reader.NotJSONError:
         raise ValueError("it is no notebook, or a part of one") from None

@@ -84,6 +84,12 @@ def test_a_wrong_answer_in_a_file(checkout: Path, capsys: pytest.CaptureFixture[
     assert "0 of 1 points" in text
 
 
+def test_a_file_that_cannot_be_read_is_called_that_last(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.ipynb").write_text('{"cells": [')
+    text = say(capsys, "check", "mean", "--impl", "mine.ipynb", code=1)
+    assert "Next: mean (wrong), mine.ipynb: the file cannot be read: it is no notebook, or a part of one" in text
+
+
 def test_every_check_is_shown_when_asked(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = say(capsys, "check", "variance", "--impl", "solutions", "-v")
     assert "✓ variance_value" in text

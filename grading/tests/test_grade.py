@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from grading.classroom import _queue, recorded
+from grading.classroom import _entries, _queue, recorded
 from grading.classroom._entries import Entry, Taken, find, take
 from grading.classroom._output import Output, OutputError, as_csv
 from grading.classroom._progress import Progress
@@ -27,6 +27,7 @@ from grading.classroom._queue import LOST, Job, Queue
 from grading.cli import main
 from grading.course import Course, load
 from grading.sandbox import Sandbox
+from grading.subject import _sources
 from grading.verdict import clean
 
 from .conftest import ROOT
@@ -311,6 +312,26 @@ def test_links_and_pipes_are_never_opened(course: Course, tmp_path: Path) -> Non
     shutil.rmtree(folder / "anna")
     (folder / "anna").symlink_to(secret)
     assert not take(course, folder, entry).files
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_notebook_is_taken_whatever_its_encoding_and_without_its_outputs(
+    course: Course, tmp_path: Path, encoding: str
+) -> None:
+    output = {"output_type": "stream", "name": "stdout", "text": "x" * 10_000_000}
+    cell = {"cell_type": "code", "source": "def mean(t): ...", "outputs": [output], "metadata": {}}
+    (tmp_path / "ada.ipynb").write_bytes(json.dumps({"cells": [cell]}).encode(encoding))
+    (entry,) = find(tmp_path)
+    (data,) = take(course, tmp_path, entry).files.values()
+    assert json.loads(data) == {"cells": [{**cell, "outputs": []}]}
+    (tmp_path / "ada.ipynb").write_bytes(b"x" * 50_000_001)
+    assert take(course, tmp_path, entry).problem == (
+        "ada.ipynb cannot be read: it is larger than 50 MB; clear its outputs and save it again"
+    )
+
+
+def test_scripts_are_taken_as_far_as_they_are_read() -> None:
+    assert _entries.MAX_BYTES == _sources.MAX_BYTES
 
 
 # -- again

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from grading import ipynb
 from grading.course import Course, Limits
 from grading.judge import Judge
 from grading.subject import (
@@ -149,6 +150,66 @@ def test_a_notebook_is_read_without_its_magics(course: Course, tmp_path: Path) -
     one = subject(course, path)
     assert one.exercise(course.exercises["mean"])(torch.tensor([1.0, 3.0])) == 2
     assert one.locate(course.exercises["mean"]).endswith("u1_statistics.ipynb, cell 2, line 1")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_notebook_is_read_in_any_encoding_that_json_may_have(course: Course, tmp_path: Path, encoding: str) -> None:
+    path = notebook(tmp_path / "u1_statistics.ipynb", 'def mean(t):\n    """Σx / n"""\n    return t.sum() / t.numel()')
+    path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
+    assert subject(course, path).exercise(course.exercises["mean"])(torch.tensor([1.0, 3.0])) == 2
+
+
+AWKWARD = [
+    {"text": ["\\", '"', '\\\\"]', "]}", "{[", "\\u005d", '"outputs": [']},
+    [],
+    {"data": {"image/png": "A" * 99}},
+]
+
+
+def test_of_a_notebook_nothing_but_outputs_is_left_out() -> None:
+    source = ['kept = {"outputs": [1, 2], "attachments": {}}\n', "'\"outputs\": [' '\\\\'"]
+    cell = {"cell_type": "code", "outputs": AWKWARD, "source": source, "metadata": {"outputs": AWKWARD[0]}}
+    prose = {"cell_type": "markdown", "attachments": AWKWARD[2], "source": ["outputs", ":["]}
+    both = {"cells": [cell, prose, cell], "metadata": {}}
+    kept = {**cell, "outputs": [], "metadata": {"outputs": {}}}
+    for indent in (None, 1):
+        text = ipynb.text_of(json.dumps(both, indent=indent).encode())
+        assert json.loads(text) == {"cells": [kept, {**prose, "attachments": {}}, kept], "metadata": {}}
+
+
+def shown(path: Path, output: str) -> Path:
+    """A notebook with a cell that defines `mean`, and has shown something."""
+    notebook(path, "def mean(t):\n    return t.sum() / t.numel()")
+    path.write_text(path.read_text(encoding="utf-8").replace('"outputs": []', f'"outputs": {output}'), encoding="utf-8")
+    return path
+
+
+def test_a_notebook_may_have_shown_much(course: Course, tmp_path: Path) -> None:
+    path = shown(
+        tmp_path / "u1_statistics.ipynb", json.dumps([{"output_type": "stream", "text": ["x" * 80] * 270_000}])
+    )
+    assert path.stat().st_size > 20_000_000
+    assert subject(course, path).exercise(course.exercises["mean"])(torch.tensor([1.0, 3.0])) == 2
+
+
+@pytest.mark.parametrize(
+    ("output", "problem"),
+    [
+        (lambda: "[" + "[]," * 16_000_000 + "[]]", "more than 2 million parts; clear its outputs"),
+        (lambda: '["' + '\\"' * 24_000_000, "it is no notebook, or a part of one"),
+        (lambda: '["' + "x" * 50_000_000 + '"]', "larger than 50 MB; clear its outputs"),
+        (lambda: '[], "x": "' + "x" * 5_000_000 + '"', "larger than 4 MB even without outputs; clear its outputs"),
+    ],
+    ids=["brackets", "quotes", "letters", "metadata"],
+)
+def test_what_is_too_much_is_told_in_bearable_time(
+    course: Course, tmp_path: Path, output: Callable[[], str], problem: str
+) -> None:
+    path = shown(tmp_path / "u1_statistics.ipynb", output())
+    start = time.process_time()
+    source = read_source(course, path)
+    assert isinstance(source, Broken) and problem in source.problem
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize("text", ['{"cells": [', '{"cells": ' + "[" * 100_000, ""])

@@ -1,4 +1,4 @@
-"""Notices in the source, which is not run, where the finished thing does an exercise's work.
+"""Notices in the source, which is not run, where the finished thing may do an exercise's work.
 
 It reads and accuses nobody: each entry is a line for a person to look at. `unavailable` takes the finished things away
 while an exercise is judged; either can be got round alone.
@@ -39,6 +39,8 @@ LOOKUPS = ("__getattribute__", "__getattr__")
 NUMBERS_OF_A_TENSOR = {"shape", "ndim", "dtype", "device", "requires_grad", "is_leaf", "names"}
 PLAIN_RESULTS = {"item", "tolist", "size", "dim", "numel", "stride", "is_floating_point", "__len__"}
 PLAIN_MODULES = ("math", "collections", "itertools", "functools", "statistics", "string", "re", "random")
+# it may stand where nothing calls it, which no reader can know
+FINISHED = "would do the work of this exercise, where it is called"
 DEEPEST = 50
 LONGEST = 60
 # meanings of one name, and sentences on one exercise: with more of them nobody reads on
@@ -341,7 +343,7 @@ class _Review:
             self._note(node, f"`{_text(node)}` hides what is called")
         receiver = self._resolve(node.value, scope)
         if node.attr in self.methods and isinstance(node.ctx, ast.Load) and receiver == _TENSOR:
-            self._note(node, f"`{_text(node)}` does the work of this exercise")
+            self._note(node, f"`{_text(node)}` {FINISHED}")
         self.todo.append((node.value, scope))
 
     def _visit_call(self, node: ast.Call, scope: _Scope) -> None:
@@ -390,10 +392,10 @@ class _Review:
         # the same thing has many addresses: torch.var, torch.functional.var, torch._C._VariableFunctions.var
         ends = set(words[2:]) if path.startswith("torch.ops.") else {words[-1]}
         if len(words) > 1 and any(words[0] == name[0] and name[-1] in ends for name in self.finished):
-            return "does the work of this exercise"
+            return FINISHED
         step = STEPS.fullmatch(words[-1])
         if step and any(words[0] == name[0] and name[-1].lower() == step[1] for name in self.finished):
-            return "does the work of this exercise"
+            return FINISHED
         if path.endswith(".__dict__") and words[0] in self.packages:
             return "hides what is called"
         if any(path == hiding or path.startswith(hiding + ".") for hiding in HIDING):
@@ -406,7 +408,7 @@ class _Review:
         if function.attr not in self.methods:
             return
         receiver = self._resolve(function.value, scope)
-        sentence = f"`{_text(function)}` does the work of this exercise"
+        sentence = f"`{_text(function)}` {FINISHED}"
         if _Kind.TENSOR in receiver:
             self._note(function, sentence)
         elif _Kind.UNKNOWN in receiver and not any(isinstance(value, _Instance) for value in receiver):
@@ -425,7 +427,7 @@ class _Review:
         if word is None:
             self._note(node, f"`{text}` hides what is called")
         elif word in self.methods:
-            self._note(node, f"`{text}` with the name {word!r} does the work of this exercise")
+            self._note(node, f"`{text}` with the name {word!r} {FINISHED}")
 
     def _subscripted(self, node: ast.expr, of: ast.expr, key: ast.expr, scope: _Scope) -> None:
         """Judges `torch.__dict__[key]`, `sys.modules[key]` and `globals()[key]`."""

@@ -249,7 +249,7 @@ def test_every_finished_thing_is_noticed(course: Course, reviewed: Any, name: st
     for dotted, text in stand_ins(course.exercises[name]):
         entries = reviewed(name, PIECES + text)
         assert len(entries) == 1, (dotted, entries)
-        assert "does the work of this exercise" in entries[0]
+        assert "would do the work of this exercise, where it is called" in entries[0]
 
 
 VARIANCE = "def variance(t):\n    return {}\n"
@@ -396,11 +396,17 @@ def test_an_entry_says_where_and_what(reviewed: Any) -> None:
     text = PIECES + "class BatchNorm:\n    def forward(self, x):\n        eval('x')\n        return F.batch_norm(x)\n"
     assert reviewed("batch_norm", text) == [
         "line 7: `eval` hides what is called",
-        "line 8: `F.batch_norm` does the work of this exercise",
+        "line 8: `F.batch_norm` would do the work of this exercise, where it is called",
     ]
     assert reviewed("variance", "from torch import var as v\n" + VARIANCE.format("v(t)")) == [
-        "line 3: `v` (torch.var) does the work of this exercise"
+        "line 3: `v` (torch.var) would do the work of this exercise, where it is called"
     ]
+
+
+def test_what_nothing_calls_is_not_said_to_do_the_work(reviewed: Any) -> None:
+    own = "class LayerNorm(nn.Module):\n    def forward(self, x): return x - x.mean()\n"
+    (entry,) = reviewed("layer_norm", PIECES + own + "    def self_test(self, x): assert nn.LayerNorm(3)(x) is not x\n")
+    assert entry.endswith("`nn.LayerNorm` would do the work of this exercise, where it is called")
 
 
 def test_a_notebook_is_read_by_cell(course: Course, reviewed: Any) -> None:
@@ -409,7 +415,7 @@ def test_a_notebook_is_read_by_cell(course: Course, reviewed: Any) -> None:
     cells = [nbformat.v4.new_code_cell(PIECES), nbformat.v4.new_code_cell(VARIANCE.format("t.var()"))]
     text = nbformat.writes(nbformat.v4.new_notebook(cells=cells))
     assert reviewed("variance", text, "u1_statistics.ipynb") == [
-        "cell 2, line 2: `t.var` does the work of this exercise"
+        "cell 2, line 2: `t.var` would do the work of this exercise, where it is called"
     ]
 
 

@@ -459,7 +459,10 @@ def test_verdicts_are_those_of_a_file_with_the_same_text(course: Course, tmp_pat
         [places.sub("", str(item)) for item in row] for row in expected
     ]
     assert {row[1] for row in got} >= {"passed", "wrong", "not started"}
-    assert "a person will look at this: In [3], line 3: `t.var` does the work of this exercise" in delegated["text"]
+    assert (
+        "a person will look at this: In [3], line 3: `t.var` would do the work of this exercise, where it is called"
+        in delegated["text"]
+    )
 
 
 def test_sibling_units_are_the_students_own_or_lent(course: Course, tmp_path: Path) -> None:

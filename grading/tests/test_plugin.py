@@ -118,7 +118,7 @@ def test_an_implementation_elsewhere(checkout: Path, tmp_path: Path) -> None:
     (tmp_path / "u1_statistics.py").write_text("def mean(t):\n    return t.mean()\n", encoding="utf-8")
     text = run_pytest(checkout, "--impl", str(tmp_path), "-k", "mean_value")
     assert "1 passed" in text and "error" not in text
-    sentence = "Where mean is graded, a person will look at this: line 2: `t.mean` does the work of this exercise"
+    sentence = "Where mean is graded, a person will look at this: line 2: `t.mean` would do the work of this exercise,"
     assert sentence in " ".join(text.split())
 
 

@@ -93,6 +93,7 @@ class _Class:
         self.config, self.unit, self.root = config, unit, root
         self.coursedir = CourseDirectory(config=config)
         self.desk: Desk = Judged(config=config).desk(self.coursedir, unit.id)
+        self.policy = _late_policy(config)
         self.given = self._given()
         self.students = self._students()
         self.taken: dict[Entry, Submission] = {}
@@ -128,7 +129,7 @@ class _Class:
 
     def grade(self, force: bool) -> Autograded:
         jobs, judged = [], []
-        scores = self._scores()
+        entered = self._entered()
         # neither nbgrader nor a page can take in such a name
         odd = [student for student in self.students if not student.isprintable()]
         for student in self.students:
@@ -140,7 +141,7 @@ class _Class:
             elif force or self.desk.kept(submission) is None:
                 self._mark(student).unlink(missing_ok=True)
                 jobs.append(Job(submission.entry, self.desk.seed, partial(self._take, submission.entry)))
-            elif not self._is_written(student, scores.get(student, {})):
+            elif not self._is_written(student, entered.get(student, {})):
                 judged.append(student)
         todo = len(odd) + len(jobs) + len(judged)
         with _Writer(self._write, todo) as writer:
@@ -200,18 +201,18 @@ class _Class:
         if not result["success"]:
             return problem or _reason(result)
         new = mark.with_suffix(".new")
-        new.write_text(as_json(self._state(student, self._scores(student)[student])), encoding="utf-8")
+        new.write_text(as_json(self._state(student, self._entered(student)[student])), encoding="utf-8")
         os.replace(new, mark)
         return ""
 
-    def _is_written(self, student: str, scores: dict[str, float | None]) -> bool:
+    def _is_written(self, student: str, entered: dict[str, Any]) -> bool:
         """Whether the gradebook and the autograded folder hold what an earlier run has written."""
         try:
-            return bool(json.loads(self._mark(student).read_text(encoding="utf-8")) == self._state(student, scores))
+            return bool(json.loads(self._mark(student).read_text(encoding="utf-8")) == self._state(student, entered))
         except (OSError, ValueError):
             return False
 
-    def _state(self, student: str, scores: dict[str, float | None]) -> dict[str, Any]:
+    def _state(self, student: str, entered: dict[str, Any]) -> dict[str, Any]:
         """What must not have changed for a student to be left alone."""
         submitted = Path(self._folder(self.coursedir.submitted_directory, student))
         autograded = Path(self._folder(self.coursedir.autograded_directory, student)) / f"{self.unit.id}.ipynb"
@@ -220,16 +221,21 @@ class _Class:
             "record": hashlib.sha256(self._mark(student).with_suffix(".json").read_bytes()).hexdigest(),
             "timestamp": timestamp.read_text(errors="replace") if timestamp.is_file() else None,
             "autograded": hashlib.sha256(autograded.read_bytes()).hexdigest(),
-            "scores": scores,
+            **entered,
         }
 
     def _mark(self, student: str) -> Path:
         return self.desk.folder / f"{file_name(student)}.written"
 
-    def _scores(self, student: str | None = None) -> dict[str, dict[str, float | None]]:
-        """The points that the gradebook has from judges, by student and cell; of one student or of all."""
+    def _entered(self, student: str | None = None) -> dict[str, dict[str, Any]]:
+        """What the gradebook has from judges, and what else it follows from there, by student; of one or of all."""
         with Gradebook(self.coursedir.db_url, self.coursedir.course_id) as book:
-            query = (
+            submitted = (
+                book.db.query(SubmittedAssignment)
+                .join(Assignment, Assignment.id == SubmittedAssignment.assignment_id)
+                .filter(Assignment.name == self.unit.id)
+            )
+            graded = (
                 book.db.query(SubmittedAssignment.student_id, BaseCell.name, Grade.auto_score)
                 .join(Assignment, Assignment.id == SubmittedAssignment.assignment_id)
                 .join(SubmittedNotebook, SubmittedNotebook.assignment_id == SubmittedAssignment.id)
@@ -237,10 +243,24 @@ class _Class:
                 .join(BaseCell, BaseCell.id == Grade.cell_id)
                 .filter(Assignment.name == self.unit.id)
             )
-            found: dict[str, dict[str, float | None]] = {}
-            for who, cell, points in query.filter(SubmittedAssignment.student_id == student) if student else query:
-                found.setdefault(who, {})[cell] = points
-            return found
+            if student:
+                submitted, graded = (
+                    query.filter(SubmittedAssignment.student_id == student) for query in (submitted, graded)
+                )
+            scores: dict[str, dict[str, float | None]] = {}
+            for who, cell, points in graded:
+                scores.setdefault(who, {})[cell] = points
+            return {
+                one.student_id: {"late": self._late(one.total_seconds_late), "scores": scores.get(one.student_id, {})}
+                for one in submitted
+            }
+
+    def _late(self, seconds: float) -> list[Any] | None:
+        """What the penalty of a submission follows from beside its points; nothing where it is in time.
+
+        The due date and an extension count as far as they change that: a grade that stays is not to be confirmed again.
+        """
+        return [seconds, self.policy] if seconds > 0 else None
 
 
 class _Writer:
@@ -288,6 +308,13 @@ class _Writer:
                     progress.step()
         except BaseException as error:
             self.error = error
+
+
+def _late_policy(config: Any) -> str:
+    """All that is configured of what late submissions lose, also where a plugin of the instructor's own decides."""
+    plugin = str(config.AssignLatePenalties.get("plugin_class", ""))
+    names = sorted({"AssignLatePenalties", "LateSubmissionPlugin", plugin.rpartition(".")[2]} & set(config))
+    return json.dumps({name: dict(config[name]) for name in names}, sort_keys=True, default=repr)
 
 
 def _reason(result: dict[str, str]) -> str:

@@ -243,6 +243,49 @@ def test_only_what_has_changed_is_done_again(graded: Copy, capsys: pytest.Captur
     assert (one.notebooks(), one.gradebook()) == (notebooks, now)
 
 
+def few(graded: Copy, name: str) -> Copy:
+    """A copy with two students, who are graded."""
+    one = Copy(graded, name)
+    for student in (*STUDENTS[2:], DAMAGED):
+        shutil.rmtree(one.submitted / student)
+    return one
+
+
+def test_a_penalty_follows_the_due_date_an_extension_and_the_policy(
+    graded: Copy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = few(graded, "late")
+    records, database = one.records(), f"sqlite:///{one.root / 'gradebook.db'}"
+
+    def again() -> tuple[str, dict[str, float | None]]:
+        capsys.readouterr()
+        assert one.autograde() == 0
+        found = one.gradebook()
+        return capsys.readouterr().out, {student: found[student][3][2] for student in STUDENTS[:2]}
+
+    with Gradebook(database, "goodinit") as book:
+        book.update_or_create_assignment(UNIT, duedate="2027-02-27 13:00:00 UTC")
+    said, _ = again()
+    # all are in time, and need not be confirmed again where a person has given points
+    assert "2 graded, 2 of them before" in said
+    with Gradebook(database, "goodinit") as book:
+        book.update_or_create_assignment(UNIT, duedate="2027-02-26 13:00:00 UTC")
+    assert again() == ("u1_statistics: 2 graded\n", dict.fromkeys(STUDENTS[:2]) | {"anna": 0.0, "berta": 0.0})
+    with open(one.root / "nbgrader_config.py", "a", encoding="utf-8") as config:
+        config.write("get_config().LatePolicy.percent_per_day = 10\n")
+    said, penalties = again()
+    assert said == "u1_statistics: 2 graded\n"
+    assert penalties == {student: pytest.approx(one.gradebook()[student][0] / 10) for student in STUDENTS[:2]}
+    assert penalties["anna"] == pytest.approx(0.2)
+    with Gradebook(database, "goodinit") as book:
+        book.grant_extension(UNIT, "anna", days=1)
+    said, after = again()
+    assert "2 graded, 1 of them before" in said
+    assert not after["anna"] and after["berta"] == penalties["berta"]
+    assert "2 graded, 2 of them before" in again()[0]
+    assert records == one.records()
+
+
 def test_a_judge_that_hangs_costs_its_submission_alone(
     handed_in: Class, graded: Copy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

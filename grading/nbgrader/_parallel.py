@@ -236,7 +236,7 @@ class _Class:
                 .filter(Assignment.name == self.unit.id)
             )
             graded = (
-                book.db.query(SubmittedAssignment.student_id, BaseCell.name, Grade.auto_score)
+                book.db.query(SubmittedAssignment.student_id, BaseCell.name, Grade.auto_score, Grade.max_score)
                 .join(Assignment, Assignment.id == SubmittedAssignment.assignment_id)
                 .join(SubmittedNotebook, SubmittedNotebook.assignment_id == SubmittedAssignment.id)
                 .join(Grade, Grade.notebook_id == SubmittedNotebook.id)
@@ -247,9 +247,9 @@ class _Class:
                 submitted, graded = (
                     query.filter(SubmittedAssignment.student_id == student) for query in (submitted, graded)
                 )
-            scores: dict[str, dict[str, float | None]] = {}
-            for who, cell, points in graded:
-                scores.setdefault(who, {})[cell] = points
+            scores: dict[str, dict[str, Any]] = {}
+            for who, cell, points, max_points in graded:
+                scores.setdefault(who, {})[cell] = [points, max_points]
             return {
                 one.student_id: {"late": self._late(one.total_seconds_late), "scores": scores.get(one.student_id, {})}
                 for one in submitted

@@ -21,7 +21,7 @@ from nbgrader.api import Gradebook
 from grading.cli import main
 from grading.sandbox import Sandbox
 
-from .handing_in import MEAN, UNIT, VARIANCE, Class
+from .handing_in import MEAN, UNIT, VARIANCE, Class, cell
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Object of type <Submitted")]
 
@@ -283,6 +283,22 @@ def test_a_penalty_follows_the_due_date_an_extension_and_the_policy(
     assert "2 graded, 1 of them before" in said
     assert not after["anna"] and after["berta"] == penalties["berta"]
     assert "2 graded, 2 of them before" in again()[0]
+    assert records == one.records()
+
+
+def test_points_follow_what_a_cell_counts(graded: Copy, capsys: pytest.CaptureFixture[str]) -> None:
+    one = few(graded, "counting")
+    records = one.records()
+    source = one.root / "source" / UNIT / f"{UNIT}.ipynb"
+    notebook = json.loads(source.read_text(encoding="utf-8"))
+    cell(notebook, "check-variance")["metadata"]["nbgrader"]["points"] = 0.5
+    source.write_text(json.dumps(notebook), encoding="utf-8")
+    nbgrader = str(Path(sys.executable).parent / "nbgrader")
+    subprocess.run([nbgrader, "generate_assignment", UNIT, "--force"], cwd=one.root, capture_output=True, check=True)
+    capsys.readouterr()
+    assert one.autograde() == 0
+    assert capsys.readouterr().out == "u1_statistics: 2 graded\n"
+    assert one.gradebook()["anna"][1]["check-variance"][0] == 0.5
     assert records == one.records()
 
 

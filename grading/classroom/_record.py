@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 from collections.abc import Iterable
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from ._queue import FOLDER, LOST, Result
 KINDS = (".py", ".toml", ".html", ".css")
 # the rooms of the machinery that no verdict comes by
 APART = [("grading", room) for room in ("tests", "trust", "bench", "cli")]
+# of a unit and its exercises; whatever else course.toml says of them may matter
+FOR_READERS = ("title", "summary", "papers", "due")
 # where an object lies in memory, which differs from process to process
 ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
 
@@ -29,11 +33,11 @@ def course_files(course: Course) -> list[Path]:
 
 
 def kit_version(course: Course) -> str:
-    """The version, and a hash of everything that a verdict or a page follows from: course, suites, reference, kit."""
+    """The version, and a hash of everything that a verdict follows from: course, suites, reference, kit."""
     machinery = Path(__file__).parents[1]
-    files = {path.relative_to(course.root): path for path in course_files(course)}
+    files = {path.relative_to(course.root): path for path in course_files(course) if path.parent != course.root}
     files |= {path.relative_to(machinery.parent): path for path in _files(machinery)}
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(_rules(course).encode())
     for name, path in sorted(files.items()):
         if name.parts[:2] not in APART:
             digest.update(f"{name.as_posix()}\0{path.stat().st_size}\0".encode())
@@ -41,6 +45,16 @@ def kit_version(course: Course) -> str:
     for package in ("torch", "hypothesis"):
         digest.update(metadata.version(package).encode())
     return f"{metadata.version('goodinit')}+{digest.hexdigest()[:12]}"
+
+
+def _rules(course: Course) -> str:
+    """What of course.toml judges go by: not what is for readers alone, nor when and for how much less work is taken."""
+    units = [{key: value for key, value in asdict(unit).items() if key not in FOR_READERS} for unit in course.units]
+    for unit in units:
+        unit["exercises"] = [
+            {key: value for key, value in exercise.items() if key not in FOR_READERS} for exercise in unit["exercises"]
+        ]
+    return json.dumps({"units": units, "limits": asdict(course.limits)}, sort_keys=True)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from grading.classroom import _entries, _queue, recorded
+from grading.classroom import _entries, _queue, kit_version, recorded
 from grading.classroom._entries import Entry, Taken, find, take
 from grading.classroom._output import Output, OutputError, as_csv
 from grading.classroom._progress import Progress
@@ -393,6 +394,43 @@ def test_only_what_has_changed_is_graded_again(
     after = files(out / "records")
     assert {name for name in after if after[name] != before[name]} == {"partly.json", "Folder%20of%20Zo%C3%AB.json"}
     assert points(records(out)["partly.py"]) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "replacement", "holds"),
+    [
+        (r"\Z", "\n# a word to whoever reads this\n", True),
+        (r"^title = .*", 'title = "Another course"', True),
+        (r"^summary = .*", 'summary = "What it is about."\ndue = 2027-03-01T23:59:00Z', True),
+        (r"^papers = .*", 'papers = ["another one"]', True),
+        (r"\Z", '\n[nbgrader]\ncourse_id = "spring"\nlate = { percent_per_day = 10 }\n', True),
+        (r"^check_seconds = .*", "check_seconds = 4", False),
+        (r'^requires = \["mean"\]', "requires = []", False),
+        (r"^    \"return t.sum.*", '    "Divide.",', False),
+        (r'"torch.mean", ', "", False),
+        (r'^id = "variance"\n(.*)\npoints = 1', 'id = "variance"\n\\1\npoints = 2', False),
+    ],
+)
+def test_a_record_holds_until_something_changes_that_a_verdict_follows_from(
+    tmp_path: Path, pattern: str, replacement: str, holds: bool
+) -> None:
+    for name in ("tests", "solutions"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    path = tmp_path / "course.toml"
+    before = re.sub(r"(?ms)^\[nbgrader\b.*?(?=^\[|\Z)", "", (ROOT / "course.toml").read_text(encoding="utf-8"))
+    after, changes = re.subn(pattern, replacement, before, count=1, flags=re.MULTILINE)
+    if "points" in pattern:
+        # they add up to 100
+        after = re.sub("points = [3-9]", lambda found: f"points = {int(found[0][-1]) - 1}", after, count=1)
+    kits = []
+    for text in (before, after):
+        path.write_text(text, encoding="utf-8")
+        kits.append(kit_version(load(tmp_path)))
+    assert changes and before != after
+    assert (kits[0] == kits[1]) is holds
+    with open(tmp_path / "tests" / "test_u1_statistics.py", "a", encoding="utf-8") as suite:
+        suite.write("\n")
+    assert kit_version(load(tmp_path)) not in kits
 
 
 def test_a_judge_that_dies_or_hangs_is_replaced(

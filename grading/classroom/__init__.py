@@ -5,7 +5,7 @@ from ._output import OutputError, as_json, locked, no_formula, recorded
 from ._pages import FOLDER as TEMPLATES
 from ._progress import Progress
 from ._queue import FOLDER, LOST, GradeError, Job, Result
-from ._record import ADDRESS, head, kit_version, make, still_holds
+from ._record import ADDRESS, head, kit_errors, kit_version, make, still_holds
 from ._run import SEEDS, Finished, Options, grade, judges
 from ._shown import readable
 
@@ -30,6 +30,7 @@ __all__ = [
     "grade",
     "head",
     "judges",
+    "kit_errors",
     "kit_version",
     "locked",
     "make",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from grading.course import Course, Exercise
-from grading.verdict import Verdict, exercise_verdict
+from grading.verdict import KIT_ERROR, Verdict, exercise_verdict
 
 from ._entries import Entry, Taken
 from ._queue import FOLDER, LOST, Result
@@ -23,6 +23,9 @@ KINDS = (".py", ".toml", ".html", ".css")
 APART = [("grading", room) for room in ("tests", "trust", "bench", "cli")]
 # of a unit and its exercises; whatever else course.toml says of them may matter
 FOR_READERS = ("title", "summary", "papers", "due")
+FAULT_CHARACTERS = 300
+FAULT = "no student is at fault; please report it"
+HIDDEN_FAULT = "mend the suite and run the same command again, which judges everybody again then"
 # where an object lies in memory, which differs from process to process
 ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
 
@@ -111,6 +114,24 @@ def make(head: dict[str, Any], exercises: Iterable[Exercise], result: Result) ->
         "review": {name: [told(line) for line in lines] for name, lines in result.review.items()},
         "verdicts": [verdict.to_dict() for verdict in verdicts],
     }
+
+
+def kit_errors(records: Iterable[dict[str, Any]]) -> list[str]:
+    """A sentence for each check that failed by itself: for how many, why, and what to do."""
+    failed: dict[tuple[str, str], list[Verdict]] = {}
+    for record in records:
+        for found in record["verdicts"]:
+            if found["verdict"] == KIT_ERROR:
+                failed.setdefault((found["exercise"], found["check"]), []).append(Verdict.from_dict(found))
+    sentences = []
+    for (exercise, check), verdicts in failed.items():
+        first = verdicts[0]
+        many = f"{len(verdicts)} submission{'' if len(verdicts) == 1 else 's'}"
+        place = f"the{' hidden' if first.hidden else ''} check test_{check} of {exercise}"
+        why = " ".join((first.fault or first.message).split())[:FAULT_CHARACTERS]
+        what = HIDDEN_FAULT if first.hidden else FAULT
+        sentences.append(f"{many} ended in a kit error in {place}: {why}; {what}")
+    return sentences
 
 
 def _sum(entries: Iterable[dict[str, Any]]) -> dict[str, float]:

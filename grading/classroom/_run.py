@@ -60,7 +60,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Finished:
-    """How a run ended; `left` are those that an interruption has kept it from."""
+    """How a run ended; `left` are those that an interruption has kept it from.
+
+    `kit_errors` has a sentence for each check that failed by itself.
+    """
 
     graded: int
     kept: int
@@ -69,6 +72,7 @@ class Finished:
     seed: int
     index: Path
     table: Path
+    kit_errors: tuple[str, ...] = ()
 
 
 def grade(course: Course, folder: Path, out: Path, options: Options) -> Finished:
@@ -98,7 +102,8 @@ def grade(course: Course, folder: Path, out: Path, options: Options) -> Finished
         output.put(TABLE, _table(course, [record for _, record in records]))
         output.put(INDEX, index(course, records))
     problems = sum(bool(record["problem"]) for _, record in records)
-    return Finished(len(todo), kept, problems, 0, seed, out / INDEX, out / TABLE)
+    failed = tuple(_record.kit_errors(record for _, record in records))
+    return Finished(len(todo), kept, problems, 0, seed, out / INDEX, out / TABLE, failed)
 
 
 class _Run:

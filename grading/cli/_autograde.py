@@ -14,7 +14,7 @@ from ._grade import address
 
 
 def autograde(course: Course, args: argparse.Namespace) -> int:
-    """Autogrades, and returns 0 when everybody's could be, 1 when somebody's could not, 130 when interrupted."""
+    """Autogrades, and returns 0 when all could be, 1 when a submission or a check could not, 130 when interrupted."""
     try:
         from grading.nbgrader._parallel import autograde
     except ModuleNotFoundError as error:
@@ -33,10 +33,12 @@ def autograde(course: Course, args: argparse.Namespace) -> int:
         sentence = f"stopped; {graded} of {graded + done.left} are graded, and the same command goes on from there"
         print(f"\ngoodinit: {sentence}", file=sys.stderr)
         return 130
+    for sentence in done.kit_errors:
+        print(f"goodinit: {sentence}", file=sys.stderr)
     print(f"{unit.id}: {graded} graded{f', {done.kept} of them before' if done.kept else ''}")
     if done.problems:
         print(f"{len(done.problems)} could not be graded; nothing of theirs was written")
-    return 1 if done.problems else 0
+    return 1 if done.problems or done.kit_errors else 0
 
 
 def _unit(course: Course, target: str) -> Unit:

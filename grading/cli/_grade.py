@@ -16,7 +16,7 @@ ADDRESS = re.compile(r"(?:(?:tcp|tls|ucx|wss?)://)?[^/]+:\d+(?:/.*)?|inproc://.+
 
 
 def run(course: Course, args: argparse.Namespace) -> int:
-    """Grades, and returns 0 when all could be, 1 when a submission has a problem, 130 when it was interrupted."""
+    """Grades, and returns 0 when all could be, 1 when a submission or a check has a problem, 130 when interrupted."""
     if args.scheduler is None and sys.platform != "linux":
         # says that there is no wall; on Linux a judge finds out, and this process need not import torch
         from grading.sandbox import Sandbox
@@ -40,11 +40,13 @@ def run(course: Course, args: argparse.Namespace) -> int:
         sentence = f"stopped; {graded} of {graded + done.left} are graded, and the same command goes on from there"
         print(f"\ngoodinit: {sentence}", file=sys.stderr)
         return 130
+    for sentence in done.kit_errors:
+        print(f"goodinit: {sentence}", file=sys.stderr)
     print(f"{graded} graded{f', {done.kept} of them before' if done.kept else ''}: {done.index}, {done.table}")
     if done.problems:
         print(f"{done.problems} could not be graded in full; the last column of {done.table} says why")
     print(again(args, done.seed))
-    return 1 if done.problems else 0
+    return 1 if done.problems or done.kit_errors else 0
 
 
 def address(scheduler: str | None) -> str | None:

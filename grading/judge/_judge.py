@@ -380,7 +380,9 @@ class Judge:
         """Decides and records the verdict of a check from how its run ended."""
         exercise = self.course.exercises[check.exercise]
         verdict, message, details, bug = self._decide(check, error)
+        fault = ""
         if check.hidden:
+            fault = message if verdict == KIT_ERROR else ""
             # inputs and tracebacks of a hidden check would tell what it does
             message, details, bug = check.title, "", None
         record = Verdict(
@@ -396,6 +398,7 @@ class Judge:
             borrowed=self.subject.borrowed(exercise, self._passed_prerequisites(exercise)),
             seed=self.seed,
             hidden=check.hidden,
+            fault=_readable(fault, MESSAGE_CHARACTERS),
         )
         self.verdicts[check.name] = record
         return record
@@ -480,7 +483,8 @@ class Judge:
         if isinstance(error, RuntimeError) and getattr(error, "kind", type(error).__name__) == Delegated.__name__:
             return DELEGATED, str(error), _lines(given, ("called", self.subject.explain(error)), replay), None
         if isinstance(error, HypothesisException) or self._reference_fails_too(check, error):
-            what = f"this check of the kit failed by itself ({type(error).__name__}: {error})"
+            whose = "" if check.hidden else " of the kit"
+            what = f"this check{whose} failed by itself ({type(error).__name__}: {error})"
             return KIT_ERROR, what, _lines(given, ("please", "report it; your code is not at fault"), replay), None
         found, run = None, self._runs.get(check.name)
         first = None if isinstance(error, Mismatch) else self._first_raised(check, error)

@@ -30,7 +30,7 @@ from nbgrader.preprocessors import Execute, SaveAutoGrades
 from traitlets import Bool, Unicode
 from traitlets import Integer as Number
 
-from grading.classroom import LOST, GradeError, Options, Result
+from grading.classroom import LOST, GradeError, Options, Result, kit_errors
 from grading.course import Course, find_root, load
 
 from ._cells import exercise_of, settled, show
@@ -140,6 +140,8 @@ class Judged(Execute):  # type: ignore[misc]
             if record["problem"].startswith(LOST):
                 raise _not_graded(self.log, f"{name} {record['problem']}")
             self.log.warning("%s: %s", name, record["problem"])
+        for sentence in kit_errors([record]):
+            self.log.warning("%s: %s", name, sentence)
         key = who["student"], who["notebook"]
         notes = [*self.parent.notes.pop(key, ()), *filter(None, [record["problem"]])]
         show(nb, record, desk.unit.title, notes, self.parent.saved.pop(key, ()))

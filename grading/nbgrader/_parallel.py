@@ -29,7 +29,7 @@ from nbgrader.coursedir import CourseDirectory
 from nbgrader.utils import capture_log
 from sqlalchemy.exc import SAWarning
 
-from grading.classroom import LOST, Entry, Job, Progress, Taken, as_json, file_name, locked
+from grading.classroom import LOST, Entry, Job, Progress, Taken, as_json, file_name, kit_errors, locked
 from grading.course import Unit
 
 from ._autograde import Judged
@@ -48,13 +48,15 @@ UNREACHABLE = "There was an error accessing the nbgrader database"
 class Autograded:
     """How a run ended: how many it has done, how many an earlier one had, and how many an interruption has left.
 
-    `problems` has a sentence for each student whose submission could not be graded.
+    `problems` has a sentence for each student whose submission could not be graded, and `kit_errors` one for each check
+    that failed by itself.
     """
 
     done: int
     kept: int
     left: int
     problems: dict[str, str]
+    kit_errors: list[str]
 
 
 def autograde(
@@ -97,6 +99,7 @@ class _Class:
         self.given = self._given()
         self.students = self._students()
         self.taken: dict[Entry, Submission] = {}
+        self.records: dict[str, dict[str, Any]] = {}
         # why nothing can be read of what they have handed in
         self.unreadable: dict[str, str] = {}
 
@@ -138,10 +141,14 @@ class _Class:
             submission = self._submission(student)
             if submission is None:
                 judged.append(student)
-            elif force or self.desk.kept(submission) is None:
+                continue
+            record = None if force else self.desk.kept(submission)
+            if record is None:
                 self._mark(student).unlink(missing_ok=True)
                 jobs.append(Job(submission.entry, self.desk.seed, partial(self._take, submission.entry)))
-            elif not self._is_written(student, entered.get(student, {})):
+                continue
+            self.records[student] = record
+            if not self._is_written(student, entered.get(student, {})):
                 judged.append(student)
         todo = len(odd) + len(jobs) + len(judged)
         with _Writer(self._write, todo) as writer:
@@ -153,7 +160,8 @@ class _Class:
                 writer.put(student)
             for student, problem in self._judge(jobs):
                 writer.put(student, problem)
-        return Autograded(writer.done, len(self.students) - todo, todo - writer.done, writer.problems)
+        kept = len(self.students) - todo
+        return Autograded(writer.done, kept, todo - writer.done, writer.problems, kit_errors(self.records.values()))
 
     def _judge(self, jobs: list[Job]) -> Iterator[tuple[str, str]]:
         """Keeps what the judges find; yields each student, and the reason where they could find nothing."""
@@ -166,7 +174,10 @@ class _Class:
             with self.desk.judges(work) as judges:
                 for result in judges.run(jobs):
                     submission = self.taken.pop(result.job.entry, None)
-                    problem = self.desk.keep(submission, result)["problem"] if submission else ""
+                    problem = ""
+                    if submission:
+                        record = self.records[submission.student] = self.desk.keep(submission, result)
+                        problem = record["problem"]
                     yield result.job.entry.raw, problem if problem.startswith(LOST) else ""
         finally:
             shutil.rmtree(work, ignore_errors=True)

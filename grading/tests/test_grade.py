@@ -628,3 +628,19 @@ def test_interrupted_after_the_last_record_all_is_written(
     assert goodinit(checkout, *words) == 0
     assert (tmp_path / "out" / "grades.csv").is_file()
     assert (tmp_path / "out" / "index.html").is_file()
+
+
+def test_a_check_that_fails_by_itself_is_told(
+    checkout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "course"
+    shutil.copytree(checkout, root, ignore=shutil.ignore_patterns("handed_in", "out*", ".*"))
+    with open(root / "tests" / "test_u1_statistics.py", "a", encoding="utf-8") as suite:
+        suite.write('\n\ndef test_mean_of_none(mean):\n    """The mean of nothing."""\n    torch.tensr(mean)\n')
+    for name in ("in/ada.py", "in/emmy.py"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(MEAN)
+    assert goodinit(root, "grade", "in", "--out", "out", "--unit", "mean", "--jobs", "1") == 1
+    [sentence] = [line for line in capsys.readouterr().err.splitlines() if "kit error" in line]
+    assert "2 submissions ended in a kit error in the check test_mean_of_none of mean: " in sentence
+    assert "no attribute 'tensr'); no student is at fault; please report it" in sentence

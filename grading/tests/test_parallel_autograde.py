@@ -302,6 +302,39 @@ def test_points_follow_what_a_cell_counts(graded: Copy, capsys: pytest.CaptureFi
     assert records == one.records()
 
 
+BROKEN = """
+import torch
+from grading.verdict import expect
+
+
+def test_variance_of_two(variance):
+    \"\"\"The variance of two numbers is a quarter of their squared distance.\"\"\"
+    expect(variance(torch.tensor([3.0, 7.0])), torch.tensr(4.0), "variance([3, 7])")
+"""
+
+
+def test_a_hidden_check_that_fails_by_itself_is_told_to_the_instructor_alone(
+    graded: Copy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = few(graded, "faulty")
+    suite = tmp_path / f"test_{UNIT}.py"
+    suite.write_text(BROKEN, encoding="utf-8")
+    for before in ("", ", 2 of them before"):
+        capsys.readouterr()
+        assert one.autograde("--hidden", str(tmp_path)) == 1
+        said = capsys.readouterr()
+        assert said.out == f"u1_statistics: 2 graded{before}\n"
+        [sentence] = [line for line in said.err.splitlines() if "kit error" in line]
+        assert "2 submissions ended in a kit error in the hidden check test_variance_of_two of variance" in sentence
+        assert "(AttributeError: module 'torch' has no attribute 'tensr'); mend the suite" in sentence
+    assert one.gradebook()["anna"][1]["check-variance"][0] is None
+    assert not any(b"tensr" in notebook for notebook in one.notebooks().values())
+    suite.write_text(BROKEN.replace("tensr", "tensor"), encoding="utf-8")
+    assert one.autograde("--hidden", str(tmp_path)) == 0
+    assert "kit error" not in capsys.readouterr().err
+    assert one.gradebook()["anna"][1]["check-variance"][0] == 1.0
+
+
 def test_a_judge_that_hangs_costs_its_submission_alone(
     handed_in: Class, graded: Copy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

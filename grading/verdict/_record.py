@@ -26,7 +26,7 @@ class Verdict:
     `message` is the sentence a person reads first; `details` are the lines below it (what was called, what came
     back, what was expected, how to replay). `bug` names the known misunderstanding, where one matches.
     `points` and `max_points` are this check's share of its exercise's points. Of a `hidden` check, the message is its
-    title, and there are no details.
+    title, and there are no details; why it failed by itself is its `fault`, for the instructor alone.
     """
 
     unit: str
@@ -41,6 +41,7 @@ class Verdict:
     borrowed: tuple[str, ...] = ()
     seed: int = 0
     hidden: bool = False
+    fault: str = ""
 
     def public(self) -> dict[str, Any]:
         """The fields of one line of `goodinit check --json`."""

@@ -33,7 +33,7 @@ with importing():
     from grading.bugs import UNHURRIED_SECONDS
     from grading.course import CellLimits, Course, Exercise, load
     from grading.data import DataError, garments
-    from grading.judge import Drawn, Judge, SuiteError, load_suite
+    from grading.judge import Drawn, Judge, SuiteError, load_suite, refuse_strangers
     from grading.sandbox import CellSandbox, RemoteSubject, Sandbox, SandboxError, end_with, run_cells
     from grading.subject import Broken, Composition, Sources, read_sources, reviewed
     from grading.verdict import PASSED, clean
@@ -91,6 +91,7 @@ class Bench:
     def _warm(self) -> dict[str, float]:
         """The points of each exercise; runs one check of each unit, for what sets itself up on first use."""
         if self.hidden is not None:
+            refuse_strangers(self.hidden, self.course)
             # a private suite may give backward() a gradient, and then torch imports sympy on first use
             torch.ones(2, requires_grad=True).exp().backward(torch.ones(2))  # type: ignore[no-untyped-call]
         self._judge = Judge(self.course, self.reference, self.reference, 0, hidden=self.hidden)

@@ -1,6 +1,6 @@
 """Runs the checks of a suite against a Subject and turns what happens into Verdicts."""
 
-from ._checks import FIXTURES, Check, SuiteError, checks_of, load_suite
+from ._checks import FIXTURES, Check, SuiteError, checks_of, load_suite, refuse_strangers
 from ._diagnoses import Replays
 from ._inputs import PROFILE, Drawn, is_costly
 from ._judge import Judge, NotStarted, fresh_seed
@@ -18,4 +18,5 @@ __all__ = [
     "fresh_seed",
     "is_costly",
     "load_suite",
+    "refuse_strangers",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import inspect
@@ -113,6 +114,20 @@ def load_hidden_suite(folder: Path, unit: Unit) -> ModuleType | None:
         del sys.modules[name]
         raise SuiteError(_not_imported(path, error)) from None
     return suite
+
+
+def refuse_strangers(folder: Path, course: Course) -> None:
+    """Raises SuiteError where a folder of hidden suites has one of no unit, whose checks would be left out."""
+    units = {unit.suite: unit for unit in course.units}
+    for path in sorted(folder.glob("*.py")):
+        if path.name.casefold().startswith("test_") and path.name not in units:
+            word = path.stem.casefold().removeprefix("test_")
+            short = [unit.suite for unit in course.units if word.partition("_")[0] == unit.short]
+            near = (short or difflib.get_close_matches(path.name, units, n=1, cutoff=0.0))[0]
+            raise SuiteError(
+                f"{path} belongs to no unit, so that none of its checks would run: {near} is the name for hidden "
+                f"checks of {units[near].id}; rename it, or take test_ from the name of what holds no checks"
+            )
 
 
 def _not_imported(path: Path, error: Exception) -> str:

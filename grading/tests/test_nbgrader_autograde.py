@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ import pytest
 
 from grading.classroom import GradeError
 from grading.course import CellLimits, Course
-from grading.judge import Judge, SuiteError, checks_of, load_suite
+from grading.judge import Judge, SuiteError, checks_of, load_suite, refuse_strangers
 from grading.judge._checks import load_hidden_suite
 from grading.nbgrader import _autograde
 from grading.nbgrader._autograde import Judged
@@ -474,6 +475,21 @@ def test_a_hidden_suite_that_cannot_be_used_is_one_sentence(
         checks_of(course, unit, suite, load_hidden_suite(folder, unit))
 
 
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("test_u1.py", UNIT), ("test_u1_statistic.py", UNIT), ("Test_u1_statistics.py", UNIT), ("test_fashion.py", None)],
+)
+def test_a_hidden_suite_of_no_unit_is_refused(course: Course, tmp_path: Path, name: str, wanted: str | None) -> None:
+    unit = course.by_unit[wanted] if wanted else course.units[-1]
+    for other in (unit.suite, "helpers.py", "conftest.py"):
+        (tmp_path / other).write_text("")
+    refuse_strangers(tmp_path, course)
+    (tmp_path / name).write_text("")
+    sentence = f"{re.escape(name)} belongs to no unit, .*: {re.escape(unit.suite)} is the name for hidden checks"
+    with pytest.raises(SuiteError, match=sentence):
+        refuse_strangers(tmp_path, course)
+
+
 def test_a_unit_without_hidden_checks_has_the_public_ones(course: Course, tmp_path: Path) -> None:
     unit = course.by_unit[UNIT]
     assert load_hidden_suite(tmp_path, unit) is None
@@ -485,6 +501,10 @@ def test_a_judge_that_cannot_start_is_said_in_a_sentence(group: Class, tmp_path:
     assert not done["success"]
     assert f"tom's {UNIT}.ipynb could not be judged: there is no folder" in done["log"]
     assert "Traceback" not in done["log"]
+    (tmp_path / "test_u1.py").write_text("")
+    done = autograde(group, "tom", hidden=str(tmp_path))
+    assert not done["success"]
+    assert f"could not be judged: {tmp_path / 'test_u1.py'} belongs to no unit" in done["log"]
 
 
 # -- settings

@@ -25,7 +25,7 @@ from nbconvert.exporters import NotebookExporter
 from nbformat import NotebookNode
 from nbgrader import utils
 from nbgrader.api import Gradebook
-from nbgrader.converters import Autograde, base
+from nbgrader.converters import Autograde, NbGraderException, base
 from nbgrader.preprocessors import Execute, SaveAutoGrades
 from traitlets import Bool, Unicode
 from traitlets import Integer as Number
@@ -34,7 +34,7 @@ from grading.classroom import LOST, GradeError, Options, Result, kit_errors
 from grading.course import Course, find_root, load
 
 from ._cells import exercise_of, settled, show
-from ._desk import Desk, Submission, read
+from ._desk import Desk, Submission, read, read_seed, seed_file
 from ._mend import MendError, given_cells, mend
 
 # after so long without a submission a judge is ended; the formgrader's server runs for days
@@ -55,8 +55,20 @@ class MendingExporter(NotebookExporter):
         self.notes: dict[tuple[str, str], list[str]] = {}
         self.saved: dict[tuple[str, str], list[Any]] = {}
         if isinstance(self.parent, Autograde):
+            self._check_seed(self.parent)
             self.begin = self.parent.init_assignment
             self.parent.init_assignment = self.begin_safely
+
+    def _check_seed(self, converter: Any) -> None:
+        """Ends the command before nbgrader takes away what it has graded, where nobody could be judged anew."""
+        coursedir = converter.coursedir
+        path = seed_file(coursedir, coursedir.assignment_id)
+        if path.exists() and Judged(config=converter.config).seed is None:
+            try:
+                read_seed(path)
+            except GradeError as error:
+                self.log.error("%s", error)
+                raise NbGraderException(str(error)) from None
 
     def begin_safely(self, assignment: str, student: str) -> None:
         """What nbgrader does before it reads the notebooks: it copies the other files, and gives 0 for what is missing.

@@ -20,6 +20,7 @@ from grading.classroom import (
     LOST,
     SEEDS,
     Entry,
+    GradeError,
     Job,
     Options,
     Result,
@@ -36,7 +37,7 @@ from grading.course import Course, Unit
 
 from ._mend import Given, Mended, MendError, cells_of, given_cells, mend
 
-KEPT = ".goodinit"
+KEPT, SEED = ".goodinit", "seed"
 
 
 @dataclass(frozen=True)
@@ -160,9 +161,14 @@ def code_only(cells: Sequence[Any]) -> bytes:
     return json.dumps({"cells": kept, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode()
 
 
+def seed_file(coursedir: Any, unit: str) -> Path:
+    """Where the seed of an assignment is kept."""
+    return Path(coursedir.root).resolve() / KEPT / unit / SEED
+
+
 def _kept_seed(folder: Path) -> int:
     """The seed of an assignment: drawn once, the same for everybody and in every run."""
-    path = folder / "seed"
+    path = folder / SEED
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         # a name of its own, also among threads
@@ -172,7 +178,18 @@ def _kept_seed(folder: Path) -> int:
         with contextlib.suppress(FileExistsError):
             os.link(new, path)
         new.unlink()
-    return int(path.read_text(encoding="ascii"))
+    return read_seed(path)
+
+
+def read_seed(path: Path) -> int:
+    """The seed in a file; raises GradeError where it holds none."""
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        raise GradeError(
+            f"{path} holds no seed, which is a whole number: put it back (the records beside it name it), or delete "
+            "the file to draw a new one, by which everybody is judged again"
+        ) from None
 
 
 def _told(output: dict[str, Any], place: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from grading.classroom import GradeError
+from grading.cli import main
 from grading.course import CellLimits, Course
 from grading.judge import Judge, SuiteError, checks_of, load_suite, refuse_strangers
 from grading.judge._checks import load_hidden_suite
@@ -283,6 +284,25 @@ def test_the_seed_of_an_assignment_is_drawn_once(tmp_path: Path) -> None:
 def test_a_seed_can_be_given(group: Class) -> None:
     assert desk(group, seed=7).seed == 7
     assert desk(group).seed == desk(group).seed
+
+
+@pytest.mark.parametrize("text", ["", "3x"])
+def test_a_damaged_seed_is_told_and_takes_nothing(group: Class, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    group.hand_in("uma", answers={"mean": MEAN})
+    graded(group, "uma")
+    seed, before = record(group, "seed").with_suffix(""), group.autograded("uma")
+    kept = seed.read_text()
+    seed.write_text(text)
+    try:
+        done = autograde(group, "uma")
+        assert not done["success"] and f"{seed} holds no seed" in done["log"] and "Traceback" not in done["log"]
+        assert main(["autograde", UNIT, "--nbgrader", str(group.root)]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"goodinit: {seed} holds no seed, which is a whole number: ") and said.count("\n") == 1
+        assert group.autograded("uma") == before
+        graded(group, "uma", seed=int(kept))
+    finally:
+        seed.write_text(kept)
 
 
 def test_nothing_outlives_a_command_that_is_killed(group: Class) -> None:

@@ -23,6 +23,8 @@ from ._roster import FIRST, LAST, Roster, match
 from ._scores import Assignment, ExportError, Part, Score, Scores, Student, listed
 
 INDEX = "students.json"
+# judges give no finer points; what a sum has beyond is noise
+DECIMALS = 6
 Cell = str | float
 
 
@@ -213,7 +215,7 @@ def _results(course: Course, assignment: Assignment, score: Score) -> dict[str, 
     if score.record and score.record["problem"]:
         lines.append(score.record["problem"])
     return {
-        "score": score.total,
+        "score": round(score.total, DECIMALS),
         "output": "\n".join(lines),
         "output_format": "text",
         "test_output_format": "text",
@@ -234,7 +236,8 @@ def _tests(part: Part, record: dict[str, Any] | None) -> list[dict[str, Any]]:
         return tests
     reasons = [test["output"] for test in tests if test["visibility"] == "visible"]
     said = "\n\n".join(["graded by hand", *reasons] if part.by_hand else reasons)
-    return [{"name": name, "score": part.points, "max_score": part.max_points} | ({"output": said} if said else {})]
+    score = {"score": round(part.points, DECIMALS), "max_score": part.max_points}
+    return [{"name": name, **score} | ({"output": said} if said else {})]
 
 
 def _test(found: dict[str, Any]) -> dict[str, Any]:
@@ -243,6 +246,7 @@ def _test(found: dict[str, Any]) -> dict[str, Any]:
     title = f"{verdict.message} {HIDDEN}" if verdict.hidden else verdict.check.replace("_", " ")
     return {
         "name": f"{verdict.exercise}: {title}",
+        # shares of an exercise's points, which they add up to
         "score": verdict.points,
         "max_score": verdict.max_points,
         "status": "passed" if verdict.verdict == PASSED else "failed",
@@ -259,7 +263,7 @@ NO_GRADE = "-"
 
 
 def _table(rows: Iterable[Iterable[Cell]]) -> str:
-    """CSV in which no text is a formula, and every number is exactly what is stored."""
+    """CSV in which no text is a formula, and every number is what is stored, in all decimals that points have."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for row in rows:
@@ -277,8 +281,8 @@ def _sound(text: str) -> str:
 
 
 def _number(value: float) -> str:
-    """The shortest text that reads as the same number, never with an exponent."""
-    return str(numpy.format_float_positional(value, trim="-"))
+    """Points in as few digits as they have, never with an exponent; two decimals would not add up."""
+    return str(numpy.format_float_positional(round(value, DECIMALS), trim="-"))
 
 
 FORMATS: dict[str, Callable[[Course, Scores, Roster | None], Export]] = {

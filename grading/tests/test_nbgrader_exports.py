@@ -30,7 +30,7 @@ from nbgrader.plugins import CsvExportPlugin
 from grading.cli import main
 from grading.course import Course, load
 from grading.nbgrader import build_course, gradebook
-from grading.nbgrader._exports import FORMATS
+from grading.nbgrader._exports import DECIMALS, FORMATS
 from grading.nbgrader._roster import match, read_roster
 from grading.nbgrader._scores import Assignment, ExportError, Part, Score, Scores, Student
 from grading.sandbox import Sandbox
@@ -111,7 +111,9 @@ def stored(folder: Path) -> dict[tuple[str, str], float]:
     """What nbgrader's own properties say, for whoever has handed in."""
     with gradebook(folder) as book:
         return {
-            (submission.student.id, assignment.name): max(0.0, submission.score - submission.late_submission_penalty)
+            (submission.student.id, assignment.name): round(
+                max(0.0, submission.score - submission.late_submission_penalty), DECIMALS
+            )
             for assignment in book.assignments
             for submission in assignment.submissions
         }
@@ -200,7 +202,9 @@ def test_csv_says_what_nbgraders_own_export_says(class_folder: Path, tmp_path: P
     numbers = range(len(ours[0]) - 4, len(ours[0]))
 
     def plain(row: list[str]) -> list[object]:
-        return [float(cell) if n in numbers else "" if n in names else cell for n, cell in enumerate(row)]
+        return [
+            round(float(cell), DECIMALS) if n in numbers else "" if n in names else cell for n, cell in enumerate(row)
+        ]
 
     assert sorted(map(plain, ours[1:]), key=str) == sorted(map(plain, theirs[1:]), key=str)
 
@@ -443,7 +447,8 @@ def test_csv_holds_no_formula_and_every_point(course: Course, scores: Scores) ->
         score = scores.by.get((student.id, assignment.name), Score(0.0))
         name = clean(student.id.replace("\n", " ").replace("\t", " "))
         assert line[3] in (name, f"'{name}")
-        assert [float(cell) for cell in line[-4:]] == [score.points, score.penalty, score.total, assignment.max_points]
+        points = score.points, score.penalty, score.total, assignment.max_points
+        assert [float(cell) for cell in line[-4:]] == [round(value, DECIMALS) for value in points]
 
 
 @pytest.mark.parametrize(("kind", "column"), [("canvas", "SIS Login ID"), ("moodle", "Username")])
@@ -460,7 +465,7 @@ def test_a_system_gets_every_point_and_no_formula(course: Course, kind: str, col
         for assignment in scores.assignments if student.id in people else ():
             cell = people[student.id][header.index(assignment.name)]
             score = scores.by.get((student.id, assignment.name))
-            assert cell in ("", "-") if score is None else float(cell) == score.total
+            assert cell in ("", "-") if score is None else float(cell) == round(score.total, DECIMALS)
     assert len(people) == len(scores.students) - done.left_out
 
 
@@ -480,10 +485,26 @@ def test_gradescope_gets_a_file_for_every_submission(course: Course, scores: Sco
         student = next(student for student in scores.students if student.id == name)
         files = {index[assignment][who] for who in (student.email, student.id) if who in index[assignment]}
         results = [gradescope_reads(done.files[file]) for file in files]
-        assert score.total in [result["score"] for result in results]
+        assert round(score.total, DECIMALS) in [result["score"] for result in results]
         for result in results:
             points = math.fsum(test["score"] for test in result["tests"])
-            assert not result["tests"] or result["score"] <= points
+            assert not result["tests"] or result["score"] <= points + 1e-5
+
+
+def test_sums_are_written_without_what_floats_add_to_them(course: Course) -> None:
+    score = Score(math.fsum([0.1] * 3) + 4.3 + 1e-15, 1.1 + 2.2, parts=(Part("check-mean", 0.1 + 0.2, 1.0),))
+    scores = Scores(
+        [Student("ada")], [Assignment("u1_statistics", 11.399999999999999)], {("ada", "u1_statistics"): score}
+    )
+    assert rows_of(FORMATS["csv"](course, scores, None).files[""])[1][-4:] == ["4.6", "3.3", "1.3", "11.4"]
+    assert rows_of(FORMATS["canvas"](course, scores, None).files[""])[2][-1] == "1.3"
+    assert rows_of(FORMATS["moodle"](course, scores, None).files[""])[1][-1] == "1.3"
+    [text] = [text for name, text in FORMATS["gradescope-json"](course, scores, None).files.items() if "/" in name]
+    results = gradescope_reads(text)
+    assert (results["score"], results["tests"][0]["score"]) == (1.3, 0.3)
+    # a third of a point is what it is
+    scores.by["ada", "u1_statistics"] = Score(2.333333)
+    assert rows_of(FORMATS["csv"](course, scores, None).files[""])[1][-2] == "2.333333"
 
 
 def test_a_gradebook_is_not_made_by_reading_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,12 @@ COLUMNS = ("id", "first_name", "last_name", "email", "lms_user_id")
 DELIMITERS = ",;\t"
 # nbgrader makes folders of ids, and separates them by + in the names of what is handed in
 ID = re.compile(r"[^\s/\\+.\x00-\x1f][^/\\+\x00-\x1f]*")
+# nbgrader finds submissions by glob
+PATTERN = re.compile(r"[*?\[\]]")
+# besides what is not printable: fillers, joiners, blanks and variation selectors
+UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+# characters in nbgrader's gradebook; bytes leave room in names of files, too
+LONGEST = 128
 
 
 @dataclass(frozen=True)
@@ -58,15 +64,32 @@ def read_students(path: Path) -> list[dict[str, str | None]]:
             raise NbgraderError(f"{path}, line {line}: {len(row)} values for {len(columns)} columns")
         student: dict[str, str | None] = {name: value or None for name, value in zip(columns, row, strict=True)}
         name = student["id"] or ""
-        if not ID.fullmatch(name):
-            problem = f"the id {name!r} cannot name a folder" if name else "the id is missing"
-            raise NbgraderError(f"{path}, line {line}: {problem}; ids hold no / \\ or +, and begin with no dot")
+        problem = _problem(name)
+        if problem:
+            raise NbgraderError(f"{path}, line {line}: {problem}")
         if name in students:
             raise NbgraderError(
                 f"{path}, line {line}: the id {name!r} is used twice, first in line {students[name][0]}"
             )
         students[name] = line, student
     return [student for _, student in students.values()]
+
+
+def _problem(name: str) -> str:
+    """Why nobody could be graded under an id; empty where somebody can."""
+    if not ID.fullmatch(name):
+        problem = f"the id {name!r} cannot name a folder" if name else "the id is missing"
+        return f"{problem}; ids hold no / \\ or +, and begin with no dot"
+    if pattern := PATTERN.search(name):
+        return (
+            f"the id {name!r} has {pattern[0]} in it, and nbgrader would look for whatever matches that; leave it out"
+        )
+    unseen = next((one for one in name if not one.isprintable() or UNSEEN.match(one)), None)
+    if unseen:
+        return f"the id {name!r} has a character that cannot be seen (U+{ord(unseen):04X}); leave it out"
+    if len(name.encode()) > LONGEST:
+        return f"the id {name[:20]!r}... is longer than {LONGEST} bytes, which a gradebook has no room for; shorten it"
+    return ""
 
 
 def enter_students(book: Any, students: Iterable[dict[str, str | None]]) -> Entered:

@@ -60,7 +60,7 @@ def _carry_out(words: list[str]) -> int:
     if getattr(args, "data", None) == "":  # a variable of the shell that is not set
         args.data = None
     try:
-        course = load(find_root(Path.cwd()))
+        course = _course(args)
         return COMMANDS[args.command].run(course, args)
     except KeyboardInterrupt:
         print("\ngoodinit: stopped", file=sys.stderr)
@@ -81,6 +81,16 @@ def _carry_out(words: list[str]) -> int:
         if isinstance(error, CourseError) or type(error).__name__ in SENTENCES:
             return _fail(str(error))
         raise
+
+
+def _course(args: argparse.Namespace) -> Course:
+    """The course that a command is about."""
+    if getattr(args, "nbgrader", None) is None:
+        return load(find_root(Path.cwd()))
+    with importing():
+        from ._nbgrader import course_for
+
+    return course_for(Path(args.nbgrader))
 
 
 # the rooms' errors whose text is one sentence for a person; by name, because their rooms import torch

@@ -3,10 +3,44 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
-from grading.course import Course
-from grading.nbgrader import NbgraderError, build_course, enter_students, gradebook, read_students
+from grading.course import Course, find_above, find_root, load
+from grading.nbgrader import (
+    NbgraderError,
+    build_course,
+    course_folder,
+    enter_students,
+    gradebook,
+    read_students,
+)
+
+
+def course_for(root: Path) -> Course:
+    """The course above the current folder, else the one that the nbgrader course in `root` is configured for.
+
+    Raises NbgraderError where these are two.
+    """
+    above, named = find_above(Path.cwd()), course_folder(root)
+    if named is None or (above and above.resolve() == named):
+        return load(above or find_root(Path.cwd()))
+    config = root / "nbgrader_config.py"
+    gone = not os.path.lexists(named / "course.toml")
+    if above is None:
+        if gone:
+            raise NbgraderError(
+                f"{config} names the course in {named}, which has no course.toml; where the course has moved, "
+                f"run goodinit build --nbgrader {root.resolve()} in its folder"
+            )
+        return load(named)
+    if gone:
+        return load(above)
+    moved = os.path.relpath(above.resolve(), root.resolve())
+    raise NbgraderError(
+        f"{root} is configured for the course in {named}, and this folder belongs to the one in {above}: run this in "
+        f"{named}, or write course={moved!r} into the call in {config} to change over"
+    )
 
 
 def build(course: Course, args: argparse.Namespace) -> int:

@@ -26,6 +26,7 @@ __all__ = [
     "Nbgrader",
     "Unit",
     "did_you_mean",
+    "find_above",
     "find_root",
     "hints_given",
     "load",
@@ -244,11 +245,20 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
 def find_root(start: Path) -> Path:
     """The nearest folder at or above `start` that holds course.toml, else the one this machinery came with."""
     here = Path(__file__).resolve().parents[1]
-    for folder in (start, *start.parents, here.parent, here / KIT):
-        # also where it is no file, or a link that leads nowhere: another course would be a surprise
-        if os.path.lexists(folder / FILE):
-            return folder
-    raise CourseError(f"no {FILE} in {start} or above it: run this inside a copy of the course")
+    found = find_above(start) or _holds_course(here.parent, here / KIT)
+    if found is None:
+        raise CourseError(f"no {FILE} in {start} or above it: run this inside a copy of the course")
+    return found
+
+
+def find_above(start: Path) -> Path | None:
+    """The nearest folder at or above `start` that holds course.toml."""
+    return _holds_course(start, *start.parents)
+
+
+def _holds_course(*folders: Path) -> Path | None:
+    # also where it is no file, or a link that leads nowhere: another course would be a surprise
+    return next((folder for folder in folders if os.path.lexists(folder / FILE)), None)
 
 
 def load(root: Path) -> Course:

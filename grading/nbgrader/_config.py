@@ -115,6 +115,30 @@ def course_of(root: Path, course: str | None = None) -> Course:
     return load((root / course).resolve() if course else find_root(root))
 
 
+def course_folder(root: Path) -> Path | None:
+    """The folder of the course that DIR/nbgrader_config.py is for, which may be gone; None where it is for none.
+
+    Raises NbgraderError where the file fails.
+    """
+    text = present_text(root)
+    if "configure(" not in text:
+        return None
+    if derived_config(text):
+        # as it stands there: to run it would fail where that course has moved
+        named = re.search(r", course='([^']*)'", text)
+        course = named[1] if named else ""
+    else:
+        config = read_config(root)
+        course = str(config.Judged.get("course", "")) if "Judged" in config else ""
+    return (root / course).resolve() if course else find_root(root.resolve())
+
+
+def present_text(root: Path) -> str:
+    """The text of DIR/nbgrader_config.py; empty where there is none."""
+    path = root / FILE
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
 def sqlite(root: Path) -> str:
     """The address of the gradebook that nbgrader itself would take."""
     return f"{SQLITE}{root.resolve() / 'gradebook.db'}"
@@ -133,7 +157,7 @@ def read_config(root: Path) -> Config:
         raise NbgraderError(f"{root / FILE} cannot be read: {type(error).__name__}: {error}") from None
     problem = problems.get(root.resolve())
     if problem:
-        raise NbgraderError(f"{root / FILE} sets nothing up: {problem}")
+        raise NbgraderError(f"the course that {root / FILE} is for cannot be used: {problem}")
     return config
 
 

@@ -23,6 +23,7 @@ from ._config import (
     config_text,
     configured,
     derived_config,
+    present_text,
     read_config,
     sqlite,
 )
@@ -163,7 +164,7 @@ def _config(course: Course, root: Path, db_url: str | None, built: Built) -> tup
     path = root / FILE
     # SQLAlchemy would ask for a driver that does not come with goodinit[postgresql]
     db_url = db_url and re.sub("^postgres(ql)?://", "postgresql+psycopg2://", db_url)
-    present = path.read_text(encoding="utf-8") if path.is_file() else ""
+    present = present_text(root)
     derived = derived_config(present)
     if not present or derived:
         db_url = db_url or (derived and derived["db_url"])

@@ -523,3 +523,59 @@ def test_the_commands_say_what_they_did(said: Callable[..., tuple[int, str, str]
     assert status == 2 and "say --nbgrader DIR with it" in err
     status, out, err = said("build", "--check", "--nbgrader", root)
     assert status == 2 and "--check is for exercises/" in err
+
+
+def all_files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("mine", ["", "\nget_config().Exchange.root = '/srv'\n"])
+def test_a_class_folder_knows_its_course(
+    own: OwnCourse, said: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, mine: str
+) -> None:
+    own.edit("course.toml", 'id = "u1_statistics"\n', 'id = "u1_statistics"\ndue = 2027-03-01T23:59:00Z\n')
+    own.build()
+    config = own.root / "nbgrader_config.py"
+    config.write_text(config.read_text(encoding="utf-8") + mine, encoding="utf-8")
+    monkeypatch.chdir(own.root)
+    before = all_files(own.root)
+    assert said("build", "--nbgrader", ".") == (0, ". is in step with the course\n", "")
+    assert all_files(own.root) == before
+    own.edit("course.toml", "due = 2027-03-01", "due = 2027-03-02")
+    status, out, _ = said("build", "--nbgrader", ".")
+    assert status == 0 and "u1_statistics is due 2027-03-02 23:59 UTC" in out
+    table = write(own.root / "class.csv", "id\nanna\n")
+    own.edit("course.toml", "title = ", "titel = ")
+    status, _, err = said("students", table, "--nbgrader", ".")
+    assert status == 2 and "course.toml, line 1: the course: unknown key 'titel'" in err
+
+
+def test_two_courses_are_not_mixed(
+    own: OwnCourse, said: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.build()
+    before = all_files(own.root)
+    for words in (["build"], ["build", "--force"], ["autograde", "u1"], ["students", "x"], ["grades", "--format=csv"]):
+        status, out, err = said(*words, "--nbgrader", own.root)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert f"{own.root} is configured for the course in {own.folder}, and this folder belongs to the one" in err
+        assert all_files(own.root) == before
+    config = own.root / "nbgrader_config.py"
+    moved = re.search("write (course='.*') into the call in", err)
+    assert moved is not None
+    config.write_text(config.read_text(encoding="utf-8").replace("course='../course'", moved[1]), encoding="utf-8")
+    assert said("build", "--nbgrader", own.root)[0] == 0
+
+
+def test_a_course_that_has_moved_is_found_again_by_building_there(
+    own: OwnCourse, said: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.build()
+    old, own.folder = own.folder, own.folder.rename(own.folder.with_name("moved"))
+    monkeypatch.chdir(own.root)
+    status, _, err = said("build", "--nbgrader", ".")
+    assert status == 2 and err.count("\n") == 1
+    assert f"names the course in {old}, which has no course.toml; where the course has moved, run goodinit build" in err
+    monkeypatch.chdir(own.folder)
+    assert said("build", "--nbgrader", own.root)[0] == 0
+    assert "course='../moved'" in (own.root / "nbgrader_config.py").read_text(encoding="utf-8")

@@ -93,8 +93,8 @@ def class_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def goodinit(*words: str) -> int:
-    with contextlib.chdir(ROOT):
+def goodinit(*words: str, here: Path = ROOT) -> int:
+    with contextlib.chdir(here):
         return main([str(word) for word in words])
 
 
@@ -103,7 +103,8 @@ def rows_of(text: str) -> list[list[str]]:
 
 
 def export(folder: Path, kind: str, out: Path, *words: object) -> str:
-    assert goodinit("grades", "--nbgrader", folder, "--format", kind, "--out", out, *words) in (0, 1)  # type: ignore[arg-type]
+    options = ("--nbgrader", str(folder), "--format", kind, "--out", str(out), *map(str, words))
+    assert goodinit("grades", *options, here=folder) in (0, 1)
     return out.read_text(encoding="utf-8")
 
 
@@ -797,7 +798,8 @@ def test_autograded_points_are_those_of_goodinit_check_less_what_lateness_takes(
     )
     assert scores == pytest.approx({("ada", unit): points, ("eve", unit): points * 0.6})
     assert moodle_reads(export(root, "moodle", tmp_path / "m.csv"), "Username", ("ada", "eve"), [unit]) == scores
-    assert goodinit("grades", "--nbgrader", root, "--format", "gradescope-json", "--out", tmp_path / "results") == 0
+    words = ("--nbgrader", str(root), "--format", "gradescope-json", "--out", str(tmp_path / "results"))
+    assert goodinit("grades", *words, here=root) == 0
     eve = gradescope_reads((tmp_path / "results" / unit / "eve.json").read_text())
     assert eve["score"] == scores["eve", unit]
     found = {(test["name"], test["score"]) for test in eve["tests"] if test.get("status")}

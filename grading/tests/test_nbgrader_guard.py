@@ -62,7 +62,7 @@ def test_a_damaged_course(root: Path) -> None:
     said = refused(root, "autograde", UNIT)
     assert "'percent_per_day' takes a number from 0 to 100, not -1); nothing was done" in said
     assert "Traceback" not in said
-    with pytest.raises(NbgraderError, match=r"sets nothing up: course\.toml, line"):
+    with pytest.raises(NbgraderError, match=r"is for cannot be used: course\.toml, line"):
         read_config(root)
 
 

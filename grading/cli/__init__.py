@@ -186,7 +186,7 @@ def _solution(parser: argparse.ArgumentParser) -> None:
 
 def _build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="change nothing; fail where a derived file is out of step")
-    parser.add_argument("--force", action="store_true", help="also overwrite files in exercises/ that hold work")
+    parser.add_argument("--force", action="store_true", help="also overwrite what was edited by hand")
     parser.add_argument(
         "--nbgrader", metavar="DIR", type=_named, help="make or renew an nbgrader course in DIR instead"
     )

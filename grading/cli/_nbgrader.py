@@ -55,7 +55,7 @@ def build(course: Course, args: argparse.Namespace) -> int:
         print(note)
     if built.changed:
         print(f"Next, in {root}: nbgrader generate_assignment --force NAME, for each of {', '.join(built.changed)}")
-    else:
+    elif not built.kept:
         print(f"{root} is in step with the course")
     return 0
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from grading.build import edited_by_hand, header_text, notebook_text, pictures
-from grading.course import Course, Unit
+from grading.course import NOTES, Course, Unit
 
 from ._config import (
     FILE,
@@ -31,9 +32,10 @@ from ._config import (
 
 @dataclass
 class Built:
-    """What a build has done: the files written, the assignments whose notebooks changed, and sentences to read."""
+    """What a build has done: files written and kept, the assignments whose notebooks changed, and sentences to read."""
 
     written: list[Path] = field(default_factory=list)
+    kept: list[Path] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -41,7 +43,7 @@ class Built:
 def build_course(course: Course, root: Path, *, db_url: str | None = None, force: bool = False) -> Built:
     """Makes or renews the nbgrader course in the folder `root`; grades that the gradebook holds stay as they are.
 
-    Raises NbgraderError, before anything is written, where a source notebook was edited by hand, unless told `force`.
+    A notebook that was edited by hand stays as well, unless told `force`, which keeps a copy.
     """
     files = {root / HEADER: header_text()}
     files |= {root / "source" / unit.id / f"{unit.id}.ipynb": notebook_text(course, unit) for unit in course.units}
@@ -49,10 +51,7 @@ def build_course(course: Course, root: Path, *, db_url: str | None = None, force
     if root.exists() and not root.is_dir():
         raise NbgraderError(f"{root} is no folder: give one that the nbgrader course may be made in")
     edited = [path for path, text in files.items() if not _same(path, text) and _edited(path)]
-    if edited and not force:
-        names = ", ".join(str(path) for path in edited)
-        raise NbgraderError(f"{names} was edited by hand, and a build would overwrite it; move it away, or say --force")
-    built = Built()
+    built = Built(kept=[] if force else edited)
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -61,14 +60,22 @@ def build_course(course: Course, root: Path, *, db_url: str | None = None, force
     with _opened(*where) as book:
         if config is not None:
             _write(root / FILE, config, built)
+        if force and edited:
+            _back_up(root, edited, built)
         for path, text in files.items():
-            if _write(path, text, built) and path.parent.name in shown:
+            if path in built.kept:
+                built.notes.append(
+                    f"{path} was edited by hand and stays as it is; --force would overwrite it, and keep a copy"
+                )
+            elif _write(path, text, built) and path.parent.name in shown:
                 built.changed.append(path.parent.name)
         for unit in course.units:
             for name, picture in shown[unit.id].items():
                 _copy(picture, root / "source" / unit.id / name, built)
             _enter(book, unit, built)
-            _compare(book, unit, files[root / "source" / unit.id / f"{unit.id}.ipynb"], built)
+            path = root / "source" / unit.id / f"{unit.id}.ipynb"
+            if path not in built.kept:
+                _compare(book, unit, files[path], built)
     hidden = (course.root / course.nbgrader.hidden).resolve()
     if course.nbgrader.hidden and not hidden.is_dir():
         built.notes.append(
@@ -214,6 +221,20 @@ def _same(path: Path, text: str) -> bool:
 
 def _edited(path: Path) -> bool:
     return path.is_file() and edited_by_hand(path.read_text(encoding="utf-8", errors="replace"))
+
+
+def _back_up(root: Path, paths: list[Path], built: Built) -> None:
+    """Copies files to where nbgrader does not look: what lies beside a source notebook is handed out with it."""
+    folder = first = root / NOTES / "backups" / time.strftime("%Y%m%d-%H%M%S")
+    number = 0
+    while folder.exists():
+        number += 1
+        folder = first.with_name(f"{first.name}.{number}")
+    for path in paths:
+        copy = folder / path.relative_to(root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, copy)
+        built.notes.append(f"{path} was edited by hand; what it was is kept in {copy}")
 
 
 def _write(path: Path, text: str, built: Built) -> bool:

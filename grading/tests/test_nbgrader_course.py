@@ -273,7 +273,7 @@ def test_building_again_changes_nothing(own: OwnCourse) -> None:
     assert {path: path.stat().st_mtime_ns for path in own.root.rglob("*") if path.suffix != ".db"} == before
 
 
-def test_a_notebook_edited_by_hand_is_not_overwritten(own: OwnCourse) -> None:
+def test_a_notebook_edited_by_hand_is_not_overwritten_and_holds_up_nothing_else(own: OwnCourse) -> None:
     own.build()
     path = own.root / "source" / "u1_statistics" / "u1_statistics.ipynb"
     notebook = nbformat.read(path, as_version=4)
@@ -284,11 +284,24 @@ def test_a_notebook_edited_by_hand_is_not_overwritten(own: OwnCourse) -> None:
     notebook.cells[2].source += "\n\nRead chapter 3 first."
     nbformat.write(notebook, path)
     before = path.read_bytes()
-    with pytest.raises(NbgraderError, match=r"u1_statistics.ipynb was edited by hand.*--force"):
-        own.build()
+    own.edit("course.toml", 'id = "u2_initialization"\n', 'id = "u2_initialization"\ndue = 2027-03-01T23:59:00Z\n')
+    own.edit("solutions/u3_activations.py", "# %% [markdown]\n", "# %% [markdown]\n# Read on.\n#\n")
+    built = own.build()
     assert path.read_bytes() == before
-    assert own.build(force=True).changed == ["u1_statistics"]
+    assert (built.kept, built.changed) == ([path], ["u3_activations"])
+    said, due = built.notes
+    assert said == f"{path} was edited by hand and stays as it is; --force would overwrite it, and keep a copy"
+    assert due == "u2_initialization is due 2027-03-01 23:59 UTC"
+    forced = own.build(force=True)
+    assert forced.changed == ["u1_statistics"]
     assert "chapter 3" not in path.read_text(encoding="utf-8")
+    (said,) = forced.notes
+    copy = Path(said.rpartition(" ")[2])
+    assert said == f"{path} was edited by hand; what it was is kept in {copy}"
+    assert copy.read_bytes() == before
+    assert own.generate("u1_statistics")["success"]
+    released = own.root / "release" / "u1_statistics"
+    assert "chapter 3" not in "".join(file.read_text(encoding="utf-8") for file in released.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,10 @@ def build(course: Course, args: argparse.Namespace) -> int:
         print(f"wrote {path}")
     for note in built.notes:
         print(note)
-    if built.changed:
-        print(f"Next, in {root}: nbgrader generate_assignment --force NAME, for each of {', '.join(built.changed)}")
-    elif not built.kept:
+    changed = [name for name in built.changed if name not in built.refused]
+    if changed:
+        print(f"Next, in {root}: nbgrader generate_assignment --force NAME, for each of {', '.join(changed)}")
+    elif not built.kept and not built.refused:
         print(f"{root} is in step with the course")
     return 0
 

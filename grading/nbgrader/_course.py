@@ -32,11 +32,15 @@ from ._config import (
 
 @dataclass
 class Built:
-    """What a build has done: files written and kept, the assignments whose notebooks changed, and sentences to read."""
+    """What a build has done: files written and kept, and sentences to read.
+
+    `changed` are the assignments whose notebooks changed; `refused` are those that nbgrader will not generate.
+    """
 
     written: list[Path] = field(default_factory=list)
     kept: list[Path] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -209,9 +213,12 @@ def _compare(book: Any, unit: Unit, text: str, built: Built) -> None:
     now = {cell.metadata.nbgrader.grade_id for cell in cells if "nbgrader" in cell.metadata}
     if notebook.submissions and before != now:
         names = ", ".join([*(f"{name} (new)" for name in now - before), *(f"{name} (gone)" for name in before - now)])
+        built.refused.append(unit.id)
         built.notes.append(
-            f"{unit.id} has graded submissions, and nbgrader changes no cells then: {names}; its grades stay, and "
-            f"`nbgrader generate_assignment {unit.id}` will refuse"
+            f"{unit.id} has graded submissions, and nbgrader adds and removes no cells then: {names}; do not generate "
+            "it, which would fail and take its release away, but undo that change and build again, or give up its "
+            f"grades, those by hand too: nbgrader db assignment remove --force {unit.id}, then build, generate and "
+            "autograde it again"
         )
 
 

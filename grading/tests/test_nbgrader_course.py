@@ -251,18 +251,31 @@ def test_a_rebuild_keeps_grades(own: OwnCourse) -> None:
     assert "The average of all" in (own.root / "release" / unit / f"{unit}.ipynb").read_text(encoding="utf-8")
 
 
-def test_cells_that_come_too_late_are_named(own: OwnCourse) -> None:
+def test_cells_that_come_too_late_are_named(
+    own: OwnCourse, said: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     unit = "u1_statistics"
     own.build()
     assert own.generate(unit)["success"]
     hand_in(own.root, unit)
     before = grades(own.root, unit)
     own.edit("solutions/u1_statistics.py", "# %%\ndef mean(", "# %%\ndef helper():\n    return 1\n\n\n# %%\ndef mean(")
-    (note,) = own.build().notes
+    own.edit("solutions/u2_initialization.py", "# %% [markdown]\n", "# %% [markdown]\n# Read on.\n#\n")
+    monkeypatch.chdir(own.root)
+    status, out, _ = said("build", "--nbgrader", ".")
+    note, last = out.splitlines()[-2:]
+    assert status == 0 and last.endswith(", for each of u2_initialization")
     assert note.startswith(f"{unit} has graded submissions") and "given-helper (new)" in note
+    status, out, _ = said("build", "--nbgrader", ".")
+    assert (status, out) == (0, f"{note}\n"), "it is not in step, and there is nothing to generate"
     done = own.generate(unit)
     assert not done["success"] and "Cannot add or remove cells" in done["log"]
     assert grades(own.root, unit) == before
+    remove = re.search(r": nbgrader (db .*?), then build", note)
+    assert remove is not None
+    command(own.root, *remove[1].split(), home=tmp_path)
+    assert unit not in said("build", "--nbgrader", ".")[1]
+    assert own.generate(unit)["success"]
 
 
 def test_building_again_changes_nothing(own: OwnCourse) -> None:

@@ -7,11 +7,17 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def replace(path: Path, text: str) -> None:
-    """Puts `text` into a file, which until then is as it was; an OSError names that file."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+def replace(path: Path, content: str | bytes, folder: Path | None = None) -> None:
+    """Puts `content` into a file, which until then is as it was; an OSError names that file.
+
+    It is written in `folder`, on the same disk; beside that file unless given.
+    """
+    beside = (folder or path.parent) / f".{path.name}.{os.getpid()}"
     try:
-        beside.write_text(text, encoding="utf-8")
+        if isinstance(content, str):
+            beside.write_text(content, encoding="utf-8")
+        else:
+            beside.write_bytes(content)
         os.replace(beside, path)
     except OSError as error:
         if error.filename in (None, str(beside)):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from grading.build import edited_by_hand, header_text, notebook_text, pictures
+from grading.build import edited_by_hand, header_text, notebook_text, pictures, replace
 from grading.course import NOTES, Course, Unit
 
 from ._config import (
@@ -63,7 +63,7 @@ def build_course(course: Course, root: Path, *, db_url: str | None = None, force
     config, where = _config(course, root, db_url, built)
     with _opened(*where) as book:
         if config is not None:
-            _write(root / FILE, config, built)
+            _write(root, root / FILE, config, built)
         if force and edited:
             _back_up(root, edited, built)
         for path, text in files.items():
@@ -71,11 +71,11 @@ def build_course(course: Course, root: Path, *, db_url: str | None = None, force
                 built.notes.append(
                     f"{path} was edited by hand and stays as it is; --force would overwrite it, and keep a copy"
                 )
-            elif _write(path, text, built) and path.parent.name in shown:
+            elif _write(root, path, text, built) and path.parent.name in shown:
                 built.changed.append(path.parent.name)
         for unit in course.units:
             for name, picture in shown[unit.id].items():
-                _copy(picture, root / "source" / unit.id / name, built)
+                _copy(root, picture, root / "source" / unit.id / name, built)
             _enter(book, unit, built)
             path = root / "source" / unit.id / f"{unit.id}.ipynb"
             if path not in built.kept:
@@ -244,18 +244,23 @@ def _back_up(root: Path, paths: list[Path], built: Built) -> None:
         built.notes.append(f"{path} was edited by hand; what it was is kept in {copy}")
 
 
-def _write(path: Path, text: str, built: Built) -> bool:
+def _write(root: Path, path: Path, text: str, built: Built) -> bool:
     """Writes a derived file; returns whether that changed it."""
     if _same(path, text):
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    built.written.append(path)
+    _put(root, path, text, built)
     return True
 
 
-def _copy(source: Path, target: Path, built: Built) -> None:
-    if not target.is_file() or target.read_bytes() != source.read_bytes():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-        built.written.append(target)
+def _copy(root: Path, source: Path, target: Path, built: Built) -> None:
+    content = source.read_bytes()
+    if not target.is_file() or target.read_bytes() != content:
+        _put(root, target, content, built)
+
+
+def _put(root: Path, path: Path, content: str | bytes, built: Built) -> None:
+    """Writes a whole file or none, and where nbgrader does not look: a part of it would be handed out with the rest."""
+    for folder in (path.parent, root / NOTES):
+        folder.mkdir(parents=True, exist_ok=True)
+    replace(path, content, root / NOTES)
+    built.written.append(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -315,6 +316,43 @@ def test_a_notebook_edited_by_hand_is_not_overwritten_and_holds_up_nothing_else(
     assert own.generate("u1_statistics")["success"]
     released = own.root / "release" / "u1_statistics"
     assert "chapter 3" not in "".join(file.read_text(encoding="utf-8") for file in released.iterdir())
+
+
+@pytest.mark.parametrize("how", ["full disk", "kill"])
+def test_a_build_that_is_cut_off_cuts_no_file(own: OwnCourse, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    prose = "# ![Scales](pictures/activations.png)\n#\n# A layer multiplies"
+    own.edit("solutions/u2_initialization.py", "# A layer multiplies", prose)
+    own.build()
+    before = all_files(own.root)
+    for unit in UNITS:
+        own.edit(f"solutions/{unit}.py", "# %% [markdown]\n", "# %% [markdown]\n# Read on.\n#\n")
+    picture = own.folder / "solutions" / "pictures" / "activations.png"
+    picture.write_bytes(picture.read_bytes() + b"more")
+
+    def full(self: Path, content: str | bytes, **more: object) -> int:
+        with self.open("wb") as file:
+            file.write((content if isinstance(content, bytes) else content.encode())[:500])
+        if how == "kill":
+            monkeypatch.setattr("pathlib.Path.unlink", lambda *args, **more: None)  # nobody is left to tidy up
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as limited:
+        limited.setattr("pathlib.Path.write_text", full)
+        limited.setattr("pathlib.Path.write_bytes", full)
+        with pytest.raises(OSError) as error:
+            own.build()
+    assert str(error.value.filename).startswith(str(own.root))
+    after = all_files(own.root)
+    assert {path: after[path] for path in before} == before
+    if how == "kill":
+        (left,) = set(after) - set(before)
+        assert own.root / "source" not in left.parents, "nbgrader would hand it out"
+    else:
+        assert set(after) == set(before)
+    monkeypatch.undo()
+    built = own.build()
+    assert (built.kept, built.changed, built.notes) == ([], UNITS, [])
+    assert (own.root / "source" / "u2_initialization" / "pictures" / picture.name).read_bytes() == picture.read_bytes()
 
 
 @pytest.mark.parametrize(

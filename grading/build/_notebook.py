@@ -47,8 +47,8 @@ def notebook_text(course: Course, unit: Unit) -> str:
 
     Raises BuildError where an exercise has no solution region, or a question no points.
     """
-    names = _Names()
     cells_of = list(read_solution(course, unit).cells)
+    names = _Names(unit, [cell.metadata["question"] for cell in cells_of if "question" in cell.metadata])
     uses = any(cell.cell_type == "code" and FUTURE.search(cell.source) for cell in cells_of)
     future = "from __future__ import annotations\n\n" if uses else ""
     cells = [_locked(SETUP.format(future=future, install=course.nbgrader.install, unit=unit.id), names("setup"))]
@@ -59,8 +59,7 @@ def notebook_text(course: Course, unit: Unit) -> str:
         exercises = _exercises_in(course, unit, cell)
         source = FUTURE.sub("", cell.source)
         if cell.cell_type == "markdown":
-            question = cell.metadata.get("question")
-            cells.append(_question(unit, cell, names(question)) if question else _prose(source, names))
+            cells.append(_question(cell) if "question" in cell.metadata else _prose(source, names))
         elif exercises:
             solved.update(exercises)
             cells.append(_cell("code", source, names(exercises[0]), solution=True))
@@ -112,10 +111,16 @@ def pictures(course: Course, unit: Unit) -> dict[str, Path]:
 class _Names:
     """Hands out names that are unlike each other: grade ids, and the same as cell ids."""
 
-    def __init__(self) -> None:
-        self.taken: set[str] = set()
+    def __init__(self, unit: Unit, questions: list[str]) -> None:
+        self.unit, self.questions = unit, questions
+        self.taken = set(questions)
 
     def __call__(self, wanted: str) -> str:
+        if wanted in self.questions:
+            raise BuildError(
+                f"solutions/{self.unit.file}: the question {wanted!r} has the name of another cell of the notebook; "
+                "give it one of its own"
+            )
         name, number = wanted, 1
         while name in self.taken:
             number += 1
@@ -148,10 +153,8 @@ def _given(cell: ast.Module) -> str:
     return "given"
 
 
-def _question(unit: Unit, cell: Any, name: str) -> Any:
-    points = cell.metadata.get("points")
-    if not isinstance(points, int | float) or points <= 0:
-        raise BuildError(f"solutions/{unit.file}: the question {name!r} needs points: question={name!r} points=2")
+def _question(cell: Any) -> Any:
+    name, points = cell.metadata["question"], cell.metadata["points"]
     return _cell("markdown", cell.source, name, grade=True, solution=True, points=points)
 
 

@@ -16,7 +16,7 @@ import nbformat
 import pytest
 from nbgrader.api import Gradebook
 
-from grading.build import BuildError, edited_by_hand, notebook_text, pictures
+from grading.build import BuildError, derive, edited_by_hand, notebook_text, pictures
 from grading.cli import main
 from grading.course import Course, CourseError, load
 from grading.nbgrader import NbgraderError, build_course, enter_students, gradebook, read_students
@@ -432,16 +432,44 @@ def test_pictures_that_the_prose_shows_come_along(own: OwnCourse) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ('question="u1-outlier" points=2', 'question="u1-outlier"', "the question 'u1-outlier' needs points"),
+        ('question="u1-outlier" points=2', 'question="u1-outlier"', "line 91: the question 'u1-outlier' needs points:"),
+        ('question="u1-outlier"', 'question="u1-parabola"', "lines 91 and 179: the name 'u1-parabola' is given to two"),
+        ('question="u1-outlier"', 'question="a b!"', "line 91: a question cannot have the name 'a b!': give it one in"),
+        ('question="u1-outlier"', 'question=""', "line 91: a question cannot have the name ''"),
+        ('question="u1-outlier"', "question=3", "line 91: a question cannot have the name 3"),
+        (
+            'question="u1-outlier"',
+            'question="mean"',
+            "the question 'mean' has the name of another cell of the notebook",
+        ),
+        ('question="u1-outlier"', 'question="check-mean"', "the question 'check-mean' has the name of another cell"),
+        ('question="u1-outlier"', "question=u1", "line 91: `question=u1` cannot be read; write question="),
+        (
+            '"u1-outlier" points=2',
+            '"u1-outlier" points=1e400',
+            "needs points above 0 and below 1000000, not inf: quest",
+        ),
+        ('"u1-outlier" points=2', '"u1-outlier" points=NaN', "needs points above 0 and below 1000000, not nan: quest"),
+        ('"u1-outlier" points=2', '"u1-outlier" points=nan', "points=nan` cannot be read; write question="),
+        ('"u1-outlier" points=2', '"u1-outlier" points=-1', "needs points above 0 and below 1000000, not -1: quest"),
+        ('"u1-outlier" points=2', '"u1-outlier" points=True', "needs points above 0 and below 1000000, not True"),
+        ('"u1-outlier" points=2', '"u1-outlier" points=' + 400 * "9", "needs points above 0 and below 1000000, not 99"),
         ("    ### BEGIN SOLUTION\n    return t.sum()", "    return t.sum()", "has no solution region for mean"),
         ("def mean(", "def average(", "belongs to no exercise"),
     ],
 )
 def test_a_solution_that_makes_no_notebook(own: OwnCourse, old: str, new: str, sentence: str) -> None:
     own.edit("solutions/u1_statistics.py", old, new)
-    with pytest.raises(BuildError, match=sentence):
+    with pytest.raises(BuildError, match=sentence) as error:
         own.build()
+    assert "\n" not in str(error.value) and len(str(error.value)) < 250
     assert not own.root.exists()
+
+
+def test_the_exercises_take_no_question_either_that_makes_no_notebook(own: OwnCourse) -> None:
+    own.edit("solutions/u1_statistics.py", 'question="u1-outlier"', 'question="u1-parabola"')
+    with pytest.raises(BuildError, match="lines 91 and 179"):
+        derive(own.course)
 
 
 def test_a_folder_is_needed(course: Course, tmp_path: Path) -> None:

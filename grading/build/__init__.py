@@ -11,7 +11,7 @@ from nbformat import NotebookNode
 from grading.course import Course, Unit
 
 from ._files import replace
-from ._notebook import edited_by_hand, header_text, notebook_text, pictures
+from ._notebook import edited_by_hand, header_text, notebook_text, pictures, was_derived
 from ._solution import BEGIN, END, BuildError, read_solution, regions, solved_in
 
 STUBS = Path(__file__).parent / "stubs"
@@ -29,6 +29,7 @@ __all__ = [
     "notebook_text",
     "pictures",
     "replace",
+    "was_derived",
     "write",
 ]
 

@@ -91,6 +91,14 @@ def edited_by_hand(text: str) -> bool:
         return True
 
 
+def was_derived(text: str) -> bool:
+    """Whether the text of a notebook is that of a unit, be it edited or not."""
+    try:
+        return KIT in nbformat.reads(text, as_version=4).metadata  # type: ignore[no-untyped-call]
+    except (ValueError, AttributeError, TypeError, nbformat.ValidationError):
+        return False
+
+
 def pictures(course: Course, unit: Unit) -> dict[str, Path]:
     """The files in solutions/ that a unit's prose shows, by the path that it shows them under.
 

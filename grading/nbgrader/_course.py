@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from grading.build import edited_by_hand, header_text, notebook_text, pictures, replace
+from grading.build import edited_by_hand, header_text, notebook_text, pictures, replace, was_derived
 from grading.course import NOTES, Course, Unit
 
 from ._config import (
@@ -80,6 +80,7 @@ def build_course(course: Course, root: Path, *, db_url: str | None = None, force
             path = root / "source" / unit.id / f"{unit.id}.ipynb"
             if path not in built.kept:
                 _compare(book, unit, files[path], built)
+        _name_what_is_gone(book, course, root, built)
     hidden = (course.root / course.nbgrader.hidden).resolve()
     if course.nbgrader.hidden and not hidden.is_dir():
         built.notes.append(
@@ -219,6 +220,30 @@ def _compare(book: Any, unit: Unit, text: str, built: Built) -> None:
             "it, which would fail and take its release away, but undo that change and build again, or give up its "
             f"grades, those by hand too: nbgrader db assignment remove --force {unit.id}, then build, generate and "
             "autograde it again"
+        )
+
+
+def _name_what_is_gone(book: Any, course: Course, root: Path, built: Built) -> None:
+    """Says which units live on that course.toml has no more; assignments of the instructor's own are none."""
+    sources = {path.parent.name: path for path in (root / "source").glob("*/*.ipynb") if path.stem == path.parent.name}
+    entries = {entry.name: entry for entry in book.assignments}
+    for name in sorted({*sources, *entries} - set(course.by_unit)):
+        source, entry = sources.get(name), entries.get(name)
+        ours = source is not None and was_derived(source.read_text(encoding="utf-8", errors="replace"))
+        if source is None and entry is not None:
+            cells = [cell.name for notebook in entry.notebooks for cell in notebook.grade_cells]
+            ours = not (root / "source" / name).exists() and (
+                not cells or any(cell.startswith("check-") for cell in cells)
+            )
+        if not ours:
+            continue
+        folders = [f"{step}/{name}" for step in ("source", "release") if (root / step / name).exists()]
+        ways = [f"remove {' and '.join(folders)}"] if folders else []
+        if entry is not None:
+            graded = " --force" if entry.submissions else ""
+            ways.append(f"nbgrader db assignment remove{graded} {name}{', with all its grades' if graded else ''}")
+        built.notes.append(
+            f"{name} is no unit of course.toml any more, and stays as it is; to be rid of it: {', and '.join(ways)}"
         )
 
 

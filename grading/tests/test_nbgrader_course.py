@@ -404,6 +404,40 @@ def test_a_gradebook_that_is_not_there(own: OwnCourse, url: str, sentence: str) 
     assert not (own.root / "nbgrader_config.py").exists(), "the next build must not inherit it"
 
 
+def test_a_unit_that_is_gone_is_named_and_stays(own: OwnCourse, tmp_path: Path) -> None:
+    unit = "u1_statistics"
+    own.build()
+    assert own.generate(unit)["success"]
+    hand_in(own.root, unit)
+    # what an instructor has beside ours
+    exam = own.root / "source" / "exam" / "exam.ipynb"
+    exam.parent.mkdir()
+    nbformat.write(nbformat.v4.new_notebook(), exam)
+    with gradebook(own.root) as book:
+        book.add_assignment("exam")
+    own.edit("course.toml", 'id = "u1_statistics"', 'id = "u1_moments"')
+    own.edit("course.toml", 'id = "u2_initialization"', 'id = "u2_variance"')
+    (own.folder / "tests").unlink()
+    shutil.copytree(ROOT / "tests", own.folder / "tests")
+    for old, new in ((unit, "u1_moments"), ("u2_initialization", "u2_variance")):
+        (own.folder / "solutions" / f"{old}.py").rename(own.folder / "solutions" / f"{new}.py")
+        (own.folder / "tests" / f"test_{old}.py").rename(own.folder / "tests" / f"test_{new}.py")
+    before = all_files(own.root / "source")
+    built = own.build()
+    gone = "is no unit of course.toml any more, and stays as it is; to be rid of it: remove "
+    assert built.notes == [
+        f"u1_statistics {gone}source/{unit} and release/{unit}, and nbgrader db assignment remove --force {unit}, "
+        "with all its grades",
+        f"u2_initialization {gone}source/u2_initialization, and nbgrader db assignment remove u2_initialization",
+    ]
+    assert before.items() <= all_files(own.root / "source").items()
+    command(own.root, "db", "assignment", "remove", "u2_initialization", home=tmp_path)
+    shutil.rmtree(own.root / "source" / unit)
+    first, second = own.build().notes
+    assert first.startswith(unit) and f"to be rid of it: remove release/{unit}, and nbgrader db" in first
+    assert second == f"u2_initialization {gone}source/u2_initialization"
+
+
 def test_due_dates_reach_the_gradebook(own: OwnCourse) -> None:
     own.edit("course.toml", 'id = "u2_initialization"\n', 'id = "u2_initialization"\ndue = 2027-03-01T23:59:00+01:00\n')
     assert own.build().notes == ["u2_initialization is due 2027-03-01 22:59 UTC"]

@@ -136,7 +136,8 @@ def course_folder(root: Path) -> Path | None:
 def present_text(root: Path) -> str:
     """The text of DIR/nbgrader_config.py; empty where there is none."""
     path = root / FILE
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    # in another encoding, it is the instructor's, and stays: Python, which knows how to read it, is asked what it says
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def sqlite(root: Path) -> str:
@@ -154,7 +155,9 @@ def read_config(root: Path) -> Config:
     except ConfigFileNotFound:
         return Config()
     except (Exception, SystemExit) as error:
-        raise NbgraderError(f"{root / FILE} cannot be read: {type(error).__name__}: {error}") from None
+        utf8 = "; save it in UTF-8" if isinstance(error, SyntaxError) and "codec can't decode" in str(error) else ""
+        said = " ".join(str(error).split())
+        raise NbgraderError(f"{root / FILE} cannot be read: {type(error).__name__}: {said}{utf8}") from None
     problem = problems.get(root.resolve())
     if problem:
         raise NbgraderError(f"the course that {root / FILE} is for cannot be used: {problem}")

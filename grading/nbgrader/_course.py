@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -62,6 +63,13 @@ def build_course(course: Course, root: Path, *, db_url: str | None = None, force
         raise NbgraderError(f"{root} cannot be made: {error.strerror}; give a folder that may be written to") from None
     config, where = _config(course, root, db_url, built)
     with _opened(*where) as book:
+        # the gradebook first: where it refuses, nothing has been written that the next build would take for done
+        for unit in course.units:
+            _enter(book, unit, built)
+            path = root / "source" / unit.id / f"{unit.id}.ipynb"
+            if path not in built.kept:
+                _compare(book, unit, files[path], built)
+        _name_what_is_gone(book, course, root, built)
         if config is not None:
             _write(root, root / FILE, config, built)
         if force and edited:
@@ -76,11 +84,6 @@ def build_course(course: Course, root: Path, *, db_url: str | None = None, force
         for unit in course.units:
             for name, picture in shown[unit.id].items():
                 _copy(root, picture, root / "source" / unit.id / name, built)
-            _enter(book, unit, built)
-            path = root / "source" / unit.id / f"{unit.id}.ipynb"
-            if path not in built.kept:
-                _compare(book, unit, files[path], built)
-        _name_what_is_gone(book, course, root, built)
     hidden = (course.root / course.nbgrader.hidden).resolve()
     if course.nbgrader.hidden and not hidden.is_dir():
         built.notes.append(
@@ -94,18 +97,10 @@ def build_course(course: Course, root: Path, *, db_url: str | None = None, force
 def gradebook(root: Path) -> Iterator[Any]:
     """The gradebook of the course in `root`, by nbgrader's own API, made where there is none yet.
 
-    Raises NbgraderError where it cannot be reached, or is not such a gradebook as this nbgrader makes.
+    Raises NbgraderError where it cannot be reached or written to, or is not such a gradebook as this nbgrader makes.
     """
     with _opened(*_configured(root)) as book:
-        from sqlalchemy.exc import DatabaseError
-
-        try:
-            yield book
-        except DatabaseError as error:
-            raise NbgraderError(
-                f"the gradebook of {root} cannot be used: {cause(error)}; one that an older nbgrader has made is "
-                "renewed by `nbgrader db upgrade`"
-            ) from None
+        yield book
 
 
 def gradebook_missing(root: Path) -> Path | None:
@@ -123,24 +118,58 @@ def _configured(root: Path) -> tuple[str, str]:
 
 @contextmanager
 def _opened(url: str, course_id: str) -> Iterator[Any]:
-    from nbgrader.api import Gradebook
-    from sqlalchemy.exc import SQLAlchemyError
+    from nbgrader.api import Gradebook, InvalidEntry
+    from sqlalchemy.exc import DatabaseError, IntegrityError, SQLAlchemyError
 
     try:
-        with _commands_found():
+        with _commands_found(), _no_tracebacks():
             book = Gradebook(url, course_id)
     except ModuleNotFoundError as error:
         need = "pip install 'goodinit[postgresql]'" if url.startswith("postgresql") else "install it"
         raise NbgraderError(f"the gradebook {_shown(url)} needs the package {error.name}: {need}") from None
     except (SQLAlchemyError, ValueError) as error:
-        raise NbgraderError(f"the gradebook {_shown(url)} cannot be reached: {cause(error)}") from None
-    with book:
-        yield book
+        raise NbgraderError(f"the gradebook {_shown(url)} cannot be reached: {cause(error)}{_remedy(error)}") from None
+    with book, _no_tracebacks():
+        try:
+            yield book
+        except (DatabaseError, InvalidEntry) as error:
+            # nbgrader takes whatever a database says for an entry that is wrong
+            said = error.__context__ if isinstance(error, InvalidEntry) else error
+            if not isinstance(said, DatabaseError) or (said is not error and isinstance(said, IntegrityError)):
+                raise
+            remedy = _remedy(said) or "; one that an older nbgrader has made is renewed by `nbgrader db upgrade`"
+            raise NbgraderError(f"the gradebook {_shown(url)} cannot be used: {cause(said)}{remedy}") from None
 
 
 def cause(error: Exception) -> str:
-    """What a database says of an error, in one line, without what SQLAlchemy adds to it."""
-    return " ".join(str(getattr(error, "orig", None) or error).split())
+    """What a database says of an error, in one line, without what SQLAlchemy and nbgrader add to it."""
+    said = getattr(error, "orig", None) or getattr(error.__context__, "orig", None) or error
+    return " ".join(str(said).split())
+
+
+# by words of what databases say
+REMEDIES = {
+    "locked": "somebody else is writing to it; run it again when they have done",
+    "readonly": "take the right to write to the file and its folder, and run it again",
+    "read-only": "give it back to those who write, and run it again",
+    "permission denied": "let your account write to it, and run it again",
+    "disk is full": "make room, and run it again",
+}
+
+
+def _remedy(error: Exception) -> str:
+    return next((f"; {remedy}" for words, remedy in REMEDIES.items() if words in cause(error)), "")
+
+
+@contextmanager
+def _no_tracebacks() -> Iterator[None]:
+    """Has nbgrader log no error of the database, which it raises as well."""
+    log = logging.getLogger("tornado.application")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -303,7 +304,7 @@ def test_a_notebook_edited_by_hand_is_not_overwritten_and_holds_up_nothing_else(
     built = own.build()
     assert path.read_bytes() == before
     assert (built.kept, built.changed) == ([path], ["u3_activations"])
-    said, due = built.notes
+    due, said = built.notes
     assert said == f"{path} was edited by hand and stays as it is; --force would overwrite it, and keep a copy"
     assert due == "u2_initialization is due 2027-03-01 23:59 UTC"
     forced = own.build(force=True)
@@ -377,6 +378,61 @@ def test_an_instructors_configuration_stays(own: OwnCourse) -> None:
     path.write_text("import nothing_of_this_name\n", encoding="utf-8")
     with pytest.raises(NbgraderError, match=r"nbgrader_config\.py cannot be read: ModuleNotFoundError"):
         own.build()
+
+
+def test_a_configuration_in_another_encoding(
+    own: OwnCourse, said: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.build()
+    monkeypatch.chdir(own.root)
+    config, table = own.root / "nbgrader_config.py", write(own.root / "class.csv", "id\nanna\n")
+    before = config.read_bytes()
+    latin = before + b"# gr\xfc\xdfe\n"
+    for text in (latin, b"# -*- coding: latin-1 -*-\n" + latin, before.decode().encode("utf-16")):
+        config.write_bytes(text)
+        for words in (["build"], ["students", table]):
+            status, _, err = said(*words, "--nbgrader", ".")
+            # some Pythons read over such a comment
+            if status == 0:
+                assert err == "" and text.startswith((before, b"# -*- coding"))
+                continue
+            assert err.startswith("goodinit: nbgrader_config.py cannot be read: ") and err.count("\n") == 1
+            assert text is not latin or err.endswith("; save it in UTF-8\n")
+        assert config.read_bytes() == text
+
+
+@pytest.mark.parametrize("how", ["locked", "readonly"])
+def test_a_gradebook_that_cannot_be_written_to(
+    own: OwnCourse, said: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    own.build()
+    monkeypatch.chdir(own.root)
+    before = all_files(own.root)
+    book, table = own.root / "gradebook.db", write(own.root.parent / "class.csv", "id\nanna\n")
+    own.edit("course.toml", 'id = "u2_initialization"\n', 'id = "u2_initialization"\ndue = 2027-03-01T23:59:00Z\n')
+    own.edit("solutions/u3_activations.py", "# %% [markdown]\n", "# %% [markdown]\n# Read on.\n#\n")
+    if how == "locked":
+        other = sqlite3.connect(book, isolation_level=None)
+        other.execute("begin immediate")
+        sentence = "database is locked; somebody else is writing to it; run it again when they have done"
+    else:
+        # whoever runs this may be root, who may write to any file
+        url = f"sqlite:///file:{book}?mode=ro&uri=true"
+        config = (own.root / "nbgrader_config.py").read_text(encoding="utf-8")
+        write(own.root / "nbgrader_config.py", config.replace(")  # noqa", f", db_url={url!r})  # noqa"))
+        sentence = "attempt to write a readonly database; take the right to write to the file and its folder, and"
+    for words in (["build"], ["students", table]):
+        status, out, err = said(*words, "--nbgrader", ".")
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith("goodinit: the gradebook sqlite:///") and sentence in err
+    if how == "locked":
+        other.close()
+    else:
+        write(own.root / "nbgrader_config.py", config)
+    assert all_files(own.root) == before
+    built = own.build()
+    assert (built.changed, built.notes) == (["u3_activations"], ["u2_initialization is due 2027-03-01 23:59 UTC"])
+    assert said("students", table, "--nbgrader", ".") == (0, "1 student: 1 added, 0 changed\n", "")
 
 
 def test_another_gradebook_is_remembered(own: OwnCourse, tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import keyword
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import date, datetime, time
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,10 +39,14 @@ FILE = "course.toml"
 KIT = "kit"
 POINTS_IN_ALL = 100
 HINTS_PER_EXERCISE = 3
+# a cell is named check-ID, in at most 64 characters
+LONGEST_ID = 58
 # no limit is as large, in seconds or anything else; larger ones could not be told to the system
 BEYOND = 10**9
 # TOML has no larger ones
 LARGEST = 2**63 - 1
+# what no line of text has, and no path
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # nothing is judged in less
 SHORTEST = 0.1
 # dates beyond could not be told in all time zones, nor by all databases
@@ -316,6 +322,7 @@ class _Reader:
         self.no_cycle(course)
         self.points_add_up(course)
         self.files_exist(course)
+        self.names_exist(course)
         return course
 
     def nbgrader(self, data: dict[str, Any]) -> Nbgrader:
@@ -323,8 +330,10 @@ class _Reader:
         kinds: dict[str, type] = {"install": str, "course_id": str, "hidden": str, "late": dict}
         self.keys("[nbgrader]", table, ("nbgrader",), required={}, optional=kinds)
         for key in ("install", "course_id"):
-            if key in table and (not table[key].strip() or "\n" in table[key]):
+            if key in table and (not table[key].strip() or CONTROL.search(table[key])):
                 self.fail(("nbgrader",), key, f"[nbgrader]: {key!r} takes one line of text, not {table[key]!r}")
+        if CONTROL.search(table.get("hidden", "")):
+            self.fail(("nbgrader",), "hidden", f"[nbgrader]: 'hidden' takes a folder, not {table['hidden']!r}")
         late, place = table.pop("late", {}), ("nbgrader", "late")
         self.keys("[nbgrader.late]", late, place, required={}, optional={entry.name: float for entry in fields(Late)})
         for key, value in late.items():
@@ -340,6 +349,7 @@ class _Reader:
         name = f"unit {_told(table.get('id', number + 1))}"
         required: dict[str, type] = {"id": str, "title": str, "summary": str, "exercise": list}
         self.keys(name, table, place, required=required, optional={"due": datetime})
+        self.identifier(name, table, place)
         if "due" in table and table["due"].tzinfo is None:
             self.fail(place, "due", f"{name}: 'due' takes {NOUNS[datetime]}, not {table['due'].isoformat()}")
         if "due" in table and not FIRST_YEAR <= table["due"].year <= LAST_YEAR:
@@ -360,6 +370,7 @@ class _Reader:
             required={"id": str, "names": list, "points": int, "hints": list},
             optional={"requires": list, "delegation": list, "papers": list, "own_pieces": bool},
         )
+        self.identifier(name, table, place)
         for key, value in table.items():
             if isinstance(value, list) and not all(isinstance(item, str) for item in value):
                 self.fail(place, key, f"{name}: {key!r} takes a list of strings")
@@ -373,8 +384,18 @@ class _Reader:
             self.fail(place, "points", f"{name}: points must be 1 or more, not {table['points']}")
         if not table["names"] or len({entry.partition(".")[0] for entry in table["names"]}) != 1:
             self.fail(place, "names", f"{name}: 'names' takes one function or class, or methods of one class")
+        for entry in table["names"]:
+            if not all(map(_is_identifier, entry.split("."))):
+                wanted = f"names that {unit}.py defines, such as 'mean', or 'SGD.step' for a method"
+                self.fail(place, "names", f"{name}: 'names' takes {wanted}, not {entry!r}")
         lists = {key: tuple(value) for key, value in table.items() if isinstance(value, list)}
         return Exercise(**{**table, **lists, "unit": unit})
+
+    def identifier(self, name: str, table: dict[str, Any], place: tuple[str | int, ...]) -> None:
+        """An id names files, arguments and the cells of notebooks."""
+        if not (_is_identifier(table["id"]) and table["id"].isascii() and len(table["id"]) <= LONGEST_ID):
+            wanted = f"a Python name of at most {LONGEST_ID} ASCII characters, such as 'batch_norm'"
+            self.fail(place, "id", f"{name}: 'id' takes {wanted}, not {table['id']!r}")
 
     def tables(self, name: str, table: dict[str, Any], place: tuple[str | int, ...], key: str) -> None:
         for entry in table[key]:
@@ -446,6 +467,24 @@ class _Reader:
             if not course.suite_file(unit).is_file():
                 self.fail(("unit", number), "id", f"unit {unit.id!r} has no suite: tests/{unit.suite} is missing")
 
+    def names_exist(self, course: Course) -> None:
+        """That a solution has the words; whether it defines them there, only a build can tell."""
+        for number, unit in enumerate(course.units):
+            try:
+                text = course.solution_file(unit).read_text(encoding="utf-8", errors="replace")
+            except OSError:  # a course may have none; who needs it says so
+                continue
+            defined = set(re.findall(r"^ *(?:def|class) +(\w+)", text, re.M))
+            for index, exercise in enumerate(unit.exercises):
+                for word in ".".join(exercise.names).split("."):
+                    if word not in defined and not re.search(rf"\b{word}\b", text):
+                        self.fail(
+                            ("unit", number, "exercise", index),
+                            "names",
+                            f"exercise {exercise.id!r} of {unit.id}: solutions/{unit.file} has no {word!r}"
+                            f"{did_you_mean(word, sorted(defined))}; 'names' takes what it defines",
+                        )
+
     def ids(self, course: Course) -> Iterator[tuple[tuple[str | int, ...], Unit | Exercise]]:
         for number, unit in enumerate(course.units):
             yield ("unit", number), unit
@@ -456,8 +495,14 @@ class _Reader:
         raise CourseError(f"{FILE}, line {self.places.line(place, key)}: {sentence}")
 
 
+def _is_identifier(word: str) -> bool:
+    return word.isidentifier() and not keyword.iskeyword(word)
+
+
 def _told(value: object) -> str:
     """A value as it may stand in a sentence."""
+    if isinstance(value, date | time):
+        return value.isoformat()
     try:
         return repr(value)
     except ValueError:

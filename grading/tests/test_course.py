@@ -49,6 +49,22 @@ def line_of(text: str, skip: int = 0) -> int:
         ('names = ["variance"]', "names = []", "'names' takes one function or class"),
         ('names = ["variance"]', 'names = ["variance", "mean"]', "'names' takes one function or class"),
         ('names = ["variance"]', "names = [1]", "'names' takes a list of strings"),
+        (
+            'names = ["variance"]',
+            'names = [""]',
+            "'names' takes names that u1_statistics.py defines, such as 'mean', or",
+        ),
+        ('names = ["variance"]', 'names = ["SGD."]', "'SGD.step' for a method, not 'SGD.'"),
+        (
+            'id = "variance"',
+            'id = ""',
+            "exercise '' of u1_statistics: 'id' takes a Python name of at most 58 ASCII char",
+        ),
+        ('id = "mean"', 'id = "a/b"', "exercise 'a/b' of u1_statistics: 'id' takes a Python name of at most 58 ASCII"),
+        ('id = "mean"', 'id = "größe"', "such as 'batch_norm', not 'größe'"),
+        ('id = "mean"', 'id = "lambda"', "such as 'batch_norm', not 'lambda'"),
+        ('id = "mean"', f'id = "{59 * "m"}"', f"such as 'batch_norm', not '{59 * 'm'}'"),
+        ('id = "u1_statistics"', 'id = "u1/x"', "unit 'u1/x': 'id' takes a Python name of at most 58 ASCII characters"),
         ('id = "u3_activations"', 'id = "u3_nothing"', "has no suite: tests/test_u3_nothing.py is missing"),
         ('names = ["mean"]', 'names = ["mean"]\nrequires = ["mean"]', "its own prerequisite"),
         ('names = ["mean"]', 'names = ["mean"]\nrequires = ["variance"]', "its own prerequisite"),
@@ -113,6 +129,26 @@ def test_a_list_of_something_else_than_tables(tmp_path: Path, text: str, sentenc
     with pytest.raises(CourseError) as error:
         load(tmp_path)
     assert str(error.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "exercise", "sentence"),
+    [
+        ('names = ["mean"]', 'names = ["maen"]', "mean", "has no 'maen' (did you mean 'mean'?); 'names' takes what it"),
+        (
+            '"SGD.opt_step"',
+            '"SGD.opt_stepp"',
+            "sgd",
+            "has no 'opt_stepp' (did you mean 'opt_step'?); 'names' takes what",
+        ),
+    ],
+)
+def test_names_that_the_solution_has_not(tmp_path: Path, old: str, new: str, exercise: str, sentence: str) -> None:
+    (tmp_path / "solutions").symlink_to(ROOT / "solutions")
+    said = str(broken(tmp_path, old, new))
+    assert sentence in said and f"exercise {exercise!r}" in said
+    line = next(number for number, text in enumerate(GOOD.splitlines(), start=1) if old in text)
+    assert said.startswith(f"course.toml, line {line}: ")
 
 
 def test_a_byte_order_mark_is_read_over(tmp_path: Path, course: Course) -> None:

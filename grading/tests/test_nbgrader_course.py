@@ -545,7 +545,11 @@ def test_pictures_that_the_prose_shows_come_along(own: OwnCourse) -> None:
         ('"u1-outlier" points=2', '"u1-outlier" points=True', "needs points above 0 and below 1000000, not True"),
         ('"u1-outlier" points=2', '"u1-outlier" points=' + 400 * "9", "needs points above 0 and below 1000000, not 99"),
         ("    ### BEGIN SOLUTION\n    return t.sum()", "    return t.sum()", "has no solution region for mean"),
-        ("def mean(", "def average(", "belongs to no exercise"),
+        (
+            "def mean(",
+            "def a():\n    ### BEGIN SOLUTION\n    return 1\n    ### END SOLUTION\n\n\ndef mean(",
+            "belongs to no exercise",
+        ),
     ],
 )
 def test_a_solution_that_makes_no_notebook(own: OwnCourse, old: str, new: str, sentence: str) -> None:
@@ -603,7 +607,19 @@ def test_the_course_is_found_from_the_class_folder_wherever_it_was_built(
             'id = "u1_statistics"\ndue = 2027-03-01T23:59:00',
             "23:59:00Z, not 2027-03",
         ),
-        ('id = "u1_statistics"', 'id = "u1_statistics"\ndue = 2027-03-01', "a date and time with its zone"),
+        (
+            'id = "u1_statistics"',
+            'id = "u1_statistics"\ndue = 2027-03-01',
+            "with its zone, such as 2027-03-01T23:59:00Z",
+        ),
+        ('id = "u1_statistics"', 'id = "u1_statistics"\ndue = 2026-11-20', "not 2026-11-20"),
+        ('id = "u1_statistics"', 'id = "u1_statistics"\ndue = 23:59:00', "not 23:59:00"),
+        ("[limits]", '[nbgrader]\nhidden = "a\\u0000b"\n[limits]', r"'hidden' takes a folder, not 'a\x00b'"),
+        (
+            "[limits]",
+            '[nbgrader]\ncourse_id = "a\\u0000b"\n[limits]',
+            r"'course_id' takes one line of text, not 'a\x00b'",
+        ),
         ('id = "u1_statistics"', 'id = "u1_statistics"\ndue = "tomorrow"', "not 'tomorrow'"),
         ('id = "u1_statistics"', 'id = "u1_statistics"\ndeu = 3', "unknown key 'deu' (did you mean 'due'?)"),
     ],

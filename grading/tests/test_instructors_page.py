@@ -305,6 +305,11 @@ def points_have_changed(instructor: Instructor) -> None:
     assert instructor.scores() == {"ada": (12.5, 0), "emmy": (7.75 + 1.5, 0), "bob": (3, 0)}
 
 
+def nobody_comes_back(instructor: Instructor) -> None:
+    instructor.run(f"goodinit autograde {UNIT} --nbgrader . --force")
+    assert set(instructor.scores()) == {"ada", "emmy"}
+
+
 def said(instructor: Instructor, command: str) -> str:
     return next(reversed([text for block, text in instructor.said.items() if command in block]))
 
@@ -319,7 +324,8 @@ MEANWHILE: dict[str, Callable[[Instructor], None]] = {
 }
 AFTERWARDS: dict[str, Callable[[Instructor], None]] = {
     "goodinit build --nbgrader ../class\n": there_is_a_course,
-    "nbgrader zip_collect": it_has_been_collected,
+    "nbgrader zip_collect u1_statistics\n": it_has_been_collected,
+    "nbgrader zip_collect u1_statistics --force": it_has_been_collected,
     "nbgrader autograde u1_statistics\n": it_has_been_judged,
     "goodinit autograde u1_statistics --nbgrader . --jobs 2": nothing_is_judged_twice,
     "nbgrader generate_feedback": there_is_feedback,
@@ -328,6 +334,7 @@ AFTERWARDS: dict[str, Callable[[Instructor], None]] = {
     "nbgrader collect u1_statistics --update": one_is_graded_again,
     "grant_extension": there_was_more_time,
     "goodinit build --nbgrader .\n": points_have_changed,
+    "nbgrader db student remove": nobody_comes_back,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +19,8 @@ def replace(path: Path, content: str | bytes, folder: Path | None = None) -> Non
             beside.write_text(content, encoding="utf-8")
         else:
             beside.write_bytes(content)
+        if path.exists():  # a course folder may be shared by a group
+            shutil.copymode(path, beside)
         os.replace(beside, path)
     except OSError as error:
         if error.filename in (None, str(beside)):

@@ -351,7 +351,10 @@ def test_a_build_that_is_cut_off_cuts_no_file(own: OwnCourse, monkeypatch: pytes
     else:
         assert set(after) == set(before)
     monkeypatch.undo()
+    shared = own.root / "source" / UNITS[0] / f"{UNITS[0]}.ipynb"
+    shared.chmod(0o664)
     built = own.build()
+    assert shared.stat().st_mode & 0o777 == 0o664
     assert (built.kept, built.changed, built.notes) == ([], UNITS, [])
     assert (own.root / "source" / "u2_initialization" / "pictures" / picture.name).read_bytes() == picture.read_bytes()
 

@@ -85,12 +85,15 @@ def _carry_out(words: list[str]) -> int:
 
 def _course(args: argparse.Namespace) -> Course:
     """The course that a command is about."""
-    if getattr(args, "nbgrader", None) is None:
+    folder = getattr(args, "nbgrader", None)
+    if args.command == "similar" and (Path(args.folder).parent / "nbgrader_config.py").is_file():
+        folder = Path(args.folder).parent
+    if folder is None:
         return load(find_root(Path.cwd()))
     with importing():
         from ._nbgrader import course_for
 
-    return course_for(Path(args.nbgrader))
+    return course_for(Path(folder))
 
 
 # the rooms' errors whose text is one sentence for a person; by name, because their rooms import torch

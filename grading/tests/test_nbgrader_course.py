@@ -747,8 +747,9 @@ def test_a_class_folder_knows_its_course(
     assert status == 0 and "u1_statistics is due 2027-03-02 23:59 UTC" in out
     table = write(own.root / "class.csv", "id\nanna\n")
     own.edit("course.toml", "title = ", "titel = ")
-    status, _, err = said("students", table, "--nbgrader", ".")
-    assert status == 2 and "course.toml, line 1: the course: unknown key 'titel'" in err
+    for words in (["students", table, "--nbgrader", "."], ["similar", "submitted"]):
+        status, _, err = said(*words)
+        assert status == 2 and "course.toml, line 1: the course: unknown key 'titel'" in err
 
 
 def test_two_courses_are_not_mixed(

@@ -167,6 +167,7 @@ def test_a_server_that_goes_away_loses_nothing(
     run = subprocess.run(
         [sys.executable, "-c", f"import sys\nfrom grading.cli import main\n{statements}\nsys.exit(main(sys.argv[1:]))",
          "autograde", UNIT, "--nbgrader", str(folder), "--jobs", "2"],
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,

@@ -35,10 +35,14 @@ from grading.course import Course, find_root, load
 
 from ._cells import exercise_of, settled, show
 from ._desk import Desk, Submission, read, read_seed, seed_file
+from ._guard import watch
 from ._mend import MendError, given_cells, mend
 
 # after so long without a submission a judge is ended; the formgrader's server runs for days
 IDLE_SECONDS = 120.0
+# where nbgrader_config.py cannot be read at all, nothing else of ours is loaded
+watch()
+
 SETTLED, REVIEW = "goodinit_settled", "goodinit_review"
 
 

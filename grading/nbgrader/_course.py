@@ -29,6 +29,7 @@ from ._config import (
     read_config,
     sqlite,
 )
+from ._guard import FALLBACK, FALLBACK_TEXT
 
 
 @dataclass
@@ -72,6 +73,7 @@ def build_course(course: Course, root: Path, *, db_url: str | None = None, force
         _name_what_is_gone(book, course, root, built)
         if config is not None:
             _write(root, root / FILE, config, built)
+        _write(root, root / FALLBACK, FALLBACK_TEXT, built)
         if force and edited:
             _back_up(root, edited, built)
         for path, text in files.items():

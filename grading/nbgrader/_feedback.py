@@ -17,6 +17,8 @@ from nbgrader.preprocessors import GetGrades
 from grading.verdict import PASSED, number
 from grading.verdict.render import MARK
 
+from ._guard import watch
+
 TEMPLATES = Path(__file__).parent / "templates"
 STYLE = TEMPLATES / "goodinit" / "style.css"
 TIMESTAMP, SECRET = "timestamp.txt", "submission_secret.txt"
@@ -30,6 +32,9 @@ TAGS = {
 ATTRIBUTES = {"a": ("href", "title"), "img": ("alt", "title", "width", "height"), "span": ("class",), "div": ("class",)}
 PICTURES = tuple(f"data:image/{kind};base64," for kind in ("png", "jpeg", "gif"))
 PROTOCOLS = {"http", "https", "mailto", "data"}
+# where nbgrader_config.py cannot be read at all, nothing else of ours is loaded
+watch()
+
 WAITS, GRADED, EMPTY = "waits", "graded", "no answer"
 
 

@@ -6,15 +6,29 @@ in a kernel of its own, beside the gradebook, and believe what comes back.
 
 from __future__ import annotations
 
+import json
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any
 
 from traitlets.config import Config
 
-FILE = "nbgrader_config.py"
+FILE, FALLBACK = "nbgrader_config.py", "nbgrader_config.json"
 # what judges behind the wall instead of running cells
 JUDGED = "grading.nbgrader._autograde.Judged"
+
+# nbgrader reads it beside the other, also where Python cannot, and what it names brings `watch` in
+FALLBACK_TEXT = (
+    json.dumps(
+        {
+            "Autograde": {"exporter_class": "grading.nbgrader._autograde.MendingExporter"},
+            "GenerateFeedback": {"exporter_class": "grading.nbgrader._feedback.FeedbackExporter"},
+            "ExchangeFactory": {"release_feedback": "grading.nbgrader._feedback.ReleaseFeedback"},
+        },
+        indent=1,
+    )
+    + "\n"
+)
 
 # why the configuration of a folder has set nothing up
 problems: dict[Path, str] = {}

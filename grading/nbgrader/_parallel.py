@@ -31,6 +31,7 @@ from sqlalchemy.exc import SAWarning
 
 from grading.classroom import LOST, Entry, Job, Progress, Taken, as_json, file_name, kit_errors, locked
 from grading.course import Unit
+from grading.verdict import KIT_ERROR
 
 from ._autograde import Judged
 from ._config import FILE, NbgraderError, read_config
@@ -99,7 +100,8 @@ class _Class:
         self.given = self._given()
         self.students = self._students()
         self.taken: dict[Entry, Submission] = {}
-        self.records: dict[str, dict[str, Any]] = {}
+        # of each record, the checks that failed by themselves
+        self.failed: dict[str, dict[str, Any]] = {}
         # why nothing can be read of what they have handed in
         self.unreadable: dict[str, str] = {}
 
@@ -147,7 +149,7 @@ class _Class:
                 self._mark(student).unlink(missing_ok=True)
                 jobs.append(Job(submission.entry, self.desk.seed, partial(self._take, submission.entry)))
                 continue
-            self.records[student] = record
+            self._note(student, record)
             if not self._is_written(student, entered.get(student, {})):
                 judged.append(student)
         todo = len(odd) + len(jobs) + len(judged)
@@ -161,7 +163,10 @@ class _Class:
             for student, problem in self._judge(jobs):
                 writer.put(student, problem)
         kept = len(self.students) - todo
-        return Autograded(writer.done, kept, todo - writer.done, writer.problems, kit_errors(self.records.values()))
+        return Autograded(writer.done, kept, todo - writer.done, writer.problems, kit_errors(self.failed.values()))
+
+    def _note(self, student: str, record: dict[str, Any]) -> None:
+        self.failed[student] = {"verdicts": [one for one in record["verdicts"] if one["verdict"] == KIT_ERROR]}
 
     def _judge(self, jobs: list[Job]) -> Iterator[tuple[str, str]]:
         """Keeps what the judges find; yields each student, and the reason where they could find nothing."""
@@ -176,7 +181,8 @@ class _Class:
                     submission = self.taken.pop(result.job.entry, None)
                     problem = ""
                     if submission:
-                        record = self.records[submission.student] = self.desk.keep(submission, result)
+                        record = self.desk.keep(submission, result)
+                        self._note(submission.student, record)
                         problem = record["problem"]
                     yield result.job.entry.raw, problem if problem.startswith(LOST) else ""
         finally:

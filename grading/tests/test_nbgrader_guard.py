@@ -83,6 +83,14 @@ def test_a_mistake_in_an_instructors_own_lines(root: Path) -> None:
     assert "nothing was done" in refused(root, "export")
 
 
+def test_a_configuration_that_python_cannot_read(root: Path) -> None:
+    with (root / FILE).open("a", encoding="utf-8") as file:
+        file.write("get_config(.Exchange.root = '/srv/exchange'\n")
+    for command in (["autograde", UNIT], ["generate_feedback", UNIT], ["generate_assignment", UNIT]):
+        said = refused(root, *command)
+        assert "SyntaxError" in said and "nothing was done" in said
+
+
 def test_goodinit_is_not_at_hand(root: Path) -> None:
     path = root / FILE
     path.write_text(path.read_text(encoding="utf-8").replace("grading.nbgrader", "grading.elsewhere"), encoding="utf-8")

@@ -287,7 +287,10 @@ def test_a_seed_can_be_given(group: Class) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "3x"])
-def test_a_damaged_seed_is_told_and_takes_nothing(group: Class, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_seed_is_told_and_takes_nothing(
+    group: Class, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(group.root)
     group.hand_in("uma", answers={"mean": MEAN})
     graded(group, "uma")
     seed, before = record(group, "seed").with_suffix(""), group.autograded("uma")

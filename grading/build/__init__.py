@@ -10,7 +10,7 @@ from nbformat import NotebookNode
 
 from grading.course import Course, Unit
 
-from ._files import replace
+from ._files import back_up, replace
 from ._notebook import edited_by_hand, header_text, notebook_text, pictures, was_derived
 from ._solution import BEGIN, END, BuildError, read_solution, regions, solved_in
 
@@ -22,6 +22,7 @@ __all__ = [
     "STUBS",
     "BuildError",
     "Derived",
+    "back_up",
     "derive",
     "edited",
     "edited_by_hand",

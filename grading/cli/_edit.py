@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
-import time
 import tokenize
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.syntax import Syntax
 
-from grading.build import BEGIN, END, STUBS, replace
+from grading.build import BEGIN, END, STUBS, back_up, replace
 from grading.course import NOTES, Course, Exercise, Unit, hints_given
 from grading.subject import Broken, Source, lines_of, read_source, text_of
 
@@ -91,7 +89,7 @@ def reset(course: Course, args: argparse.Namespace) -> int:
             if path.read_text(encoding="utf-8", errors="surrogateescape") == text:
                 print(f"{args.target} is already as it was given; nothing was changed.")
                 return 0
-            backup = _backup(course, path)
+            backup = back_up(course.root, path, path.name).relative_to(course.root)
             print(f"Your work is kept in {backup}")
         replace(path, text)
     except OSError as error:
@@ -171,14 +169,3 @@ def _remember_hints(course: Course, given: dict[str, int]) -> None:
         print(
             f"(this hint will come again: {course.root / NOTES} cannot be written, {error.strerror})", file=sys.stderr
         )
-
-
-def _backup(course: Course, path: Path) -> Path:
-    folder = course.root / NOTES / "backups" / time.strftime("%Y%m%d-%H%M%S")
-    number = 0
-    while (folder / path.name).exists():
-        number += 1
-        folder = folder.with_name(f"{folder.name.partition('.')[0]}.{number}")
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(path, folder / path.name)
-    return (folder / path.name).relative_to(course.root)

@@ -13,8 +13,8 @@ from traitlets.config.loader import ConfigFileNotFound, PyFileConfigLoader
 
 from grading.course import Course, CourseError, find_root, load
 
+from ._guard import FEEDBACK, JUDGED, OURS, PARTS, problems, watch
 from ._guard import FILE as FILE
-from ._guard import JUDGED, problems, watch
 
 SQLITE = "sqlite:///"
 HEADER = "source/header.ipynb"
@@ -51,7 +51,6 @@ GENERATE_PREPROCESSORS = [
 ]  # fmt: skip
 
 # what `nbgrader autograde` and the formgrader's button run, in their order, instead of nbgrader's own lists
-OURS = "grading.nbgrader._autograde"
 SANITIZE_PREPROCESSORS = [
     f"nbgrader.preprocessors.{name}"
     for name in ("ClearOutput", "OverwriteKernelspec", "OverwriteCells", "CheckCellMetadata")
@@ -66,7 +65,6 @@ AUTOGRADE_PREPROCESSORS = [
     "nbgrader.preprocessors.CheckCellMetadata",
 ]
 
-FEEDBACK = "grading.nbgrader._feedback"
 FEEDBACK_PREPROCESSORS = [
     # once more, for a person may have given points since
     "nbgrader.preprocessors.AssignLatePenalties",
@@ -100,14 +98,13 @@ def configure(config: Config, file: str, *, course: str | None = None, db_url: s
     config.GenerateAssignment.preprocessors = list(GENERATE_PREPROCESSORS)
     config.AssignLatePenalties.plugin_class = "grading.nbgrader._late.LatePolicy"
     config.LatePolicy.update(asdict(found.nbgrader.late))
-    config.Autograde.exporter_class = f"{OURS}.MendingExporter"
     config.Autograde.sanitize_preprocessors = list(SANITIZE_PREPROCESSORS)
     config.Autograde.autograde_preprocessors = list(AUTOGRADE_PREPROCESSORS)
     if course:
         config.Judged.course = course
-    config.GenerateFeedback.exporter_class = f"{FEEDBACK}.FeedbackExporter"
     config.GenerateFeedback.preprocessors = list(FEEDBACK_PREPROCESSORS)
-    config.ExchangeFactory.release_feedback = f"{FEEDBACK}.ReleaseFeedback"
+    for section, settings in PARTS.items():
+        config[section].update(settings)
 
 
 def course_of(root: Path, course: str | None = None) -> Course:

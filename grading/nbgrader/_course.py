@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shutil
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from grading.build import edited_by_hand, header_text, notebook_text, pictures, replace, was_derived
+from grading.build import back_up, edited_by_hand, header_text, notebook_text, pictures, replace, was_derived
 from grading.course import NOTES, Course, Unit
 
 from ._config import (
@@ -74,8 +72,10 @@ def build_course(course: Course, root: Path, *, db_url: str | None = None, force
         if config is not None:
             _write(root, root / FILE, config, built)
         _write(root, root / FALLBACK, FALLBACK_TEXT, built)
-        if force and edited:
-            _back_up(root, edited, built)
+        for path in edited if force else ():
+            # not beside it: what lies there is handed out with it
+            copy = back_up(root, path, str(path.relative_to(root)))
+            built.notes.append(f"{path} was edited by hand; what it was is kept in {copy}")
         for path, text in files.items():
             if path in built.kept:
                 built.notes.append(
@@ -284,20 +284,6 @@ def _same(path: Path, text: str) -> bool:
 
 def _edited(path: Path) -> bool:
     return path.is_file() and edited_by_hand(path.read_text(encoding="utf-8", errors="replace"))
-
-
-def _back_up(root: Path, paths: list[Path], built: Built) -> None:
-    """Copies files to where nbgrader does not look: what lies beside a source notebook is handed out with it."""
-    folder = first = root / NOTES / "backups" / time.strftime("%Y%m%d-%H%M%S")
-    number = 0
-    while folder.exists():
-        number += 1
-        folder = first.with_name(f"{first.name}.{number}")
-    for path in paths:
-        copy = folder / path.relative_to(root)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, copy)
-        built.notes.append(f"{path} was edited by hand; what it was is kept in {copy}")
 
 
 def _write(root: Path, path: Path, text: str, built: Built) -> bool:

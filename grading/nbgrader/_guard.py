@@ -14,21 +14,17 @@ from typing import Any
 from traitlets.config import Config
 
 FILE, FALLBACK = "nbgrader_config.py", "nbgrader_config.json"
+OURS, FEEDBACK = "grading.nbgrader._autograde", "grading.nbgrader._feedback"
 # what judges behind the wall instead of running cells
-JUDGED = "grading.nbgrader._autograde.Judged"
-
+JUDGED = f"{OURS}.Judged"
+# what is ours of nbgrader's own parts, by the section of its configuration
+PARTS = {
+    "Autograde": {"exporter_class": f"{OURS}.MendingExporter"},
+    "GenerateFeedback": {"exporter_class": f"{FEEDBACK}.FeedbackExporter"},
+    "ExchangeFactory": {"release_feedback": f"{FEEDBACK}.ReleaseFeedback"},
+}
 # nbgrader reads it beside the other, also where Python cannot, and what it names brings `watch` in
-FALLBACK_TEXT = (
-    json.dumps(
-        {
-            "Autograde": {"exporter_class": "grading.nbgrader._autograde.MendingExporter"},
-            "GenerateFeedback": {"exporter_class": "grading.nbgrader._feedback.FeedbackExporter"},
-            "ExchangeFactory": {"release_feedback": "grading.nbgrader._feedback.ReleaseFeedback"},
-        },
-        indent=1,
-    )
-    + "\n"
-)
+FALLBACK_TEXT = json.dumps(PARTS, indent=1) + "\n"
 
 # why the configuration of a folder has set nothing up
 problems: dict[Path, str] = {}
